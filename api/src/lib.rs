@@ -1,1 +1,15 @@
-//! api
+//! The gRPC interface between controller, agents and tools.
+//!
+//! [`v1`] is generated from `proto/weir/v1/weir.proto`; [`convert`] is the only place where protobuf types become policy
+//! types and the reverse.
+
+/// Generated from `proto/weir/v1/weir.proto`.
+pub mod v1 {
+    #![allow(
+        clippy::all,
+        unreachable_pub,
+        unused_qualifications,
+        reason = "generated code"
+    )]
+    tonic::include_proto!("weir.v1");
+}

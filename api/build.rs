@@ -1,0 +1,10 @@
+//! Compiles the protobuf files without a system compiler.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["weir/v1/weir.proto"], ["proto"])?;
+    tonic_prost_build::configure()
+        .bytes(".weir.v1")
+        .compile_fds(files)?;
+    Ok(())
+}
