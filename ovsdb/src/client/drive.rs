@@ -1,0 +1,208 @@
+//! The driver: sockets, timers, and what happens between connections.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::client::backoff::Backoff;
+use crate::client::session::{Alarm, Session};
+use crate::client::{Observer, Options, Request, TableRequest, Target};
+use crate::error::{Error, Result};
+use crate::rpc::Decoder;
+
+/// Room made before each read. Units: bytes.
+const READ: usize = 1 << 16;
+
+/// Says false when the driver is dropped, too.
+struct Connected(watch::Sender<bool>);
+
+impl Connected {
+    fn set(&self, value: bool) {
+        self.0
+            .send_if_modified(|current| std::mem::replace(current, value) != value);
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+pub(super) async fn run(
+    target: Target,
+    options: Options,
+    tables: Vec<TableRequest>,
+    mut observer: impl Observer,
+    mut queue: mpsc::Receiver<Request>,
+    connected: watch::Sender<bool>,
+) {
+    let connected = Connected(connected);
+    let mut backoff = Backoff::new(options.backoff_min, options.backoff_max);
+    let mut last_cause = String::new();
+    loop {
+        let opened = until_open(&target, &options, &mut queue).await;
+        let started = Instant::now();
+        let mut live_since = None;
+        let error = match opened {
+            Ok(stream) => {
+                let mut session = Session::new(&options, &tables, started);
+                let mut link = Link {
+                    stream,
+                    session: &mut session,
+                    observer: &mut observer,
+                    connected: &connected,
+                    live_since: &mut live_since,
+                };
+                let Err(error) = link.converse(&mut queue, &options).await;
+                connected.set(false);
+                session.abandon();
+                error
+            }
+            Err(error) => error,
+        };
+        if live_since.is_some_and(|since: Instant| since.elapsed() >= options.stable_after) {
+            backoff.reset();
+        }
+        let pause = backoff.pause();
+        let cause = chain(&error);
+        // said once per cause, not at every attempt
+        if live_since.is_some() || cause != last_cause {
+            tracing::warn!(%target, %cause, ?pause, "no database connection, will try again");
+        } else {
+            tracing::debug!(%target, %cause, ?pause, "still no database connection");
+        }
+        last_cause = cause;
+        refusing(&mut queue, sleep(pause)).await;
+    }
+}
+
+/// An error with its sources, on one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Waits for `until`, answering requests meanwhile that there is no connection.
+async fn refusing<F: Future>(queue: &mut mpsc::Receiver<Request>, until: F) -> F::Output {
+    let mut until = pin!(until);
+    loop {
+        tokio::select! {
+            output = &mut until => return output,
+            Some(request) = queue.recv() => {
+                // the caller may have gone
+                let _ = request.reply.send(Err(Error::NotConnected));
+            }
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+async fn open(target: &Target) -> io::Result<Box<dyn Stream>> {
+    Ok(match target {
+        Target::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Target::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Box::new(stream)
+        }
+    })
+}
+
+async fn until_open(
+    target: &Target,
+    options: &Options,
+    queue: &mut mpsc::Receiver<Request>,
+) -> Result<Box<dyn Stream>> {
+    let after = options.connect_timeout;
+    match refusing(queue, timeout(after, open(target))).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(source)) => Err(Error::Connect {
+            target: target.to_string(),
+            source,
+        }),
+        Err(_) => Err(Error::Timeout {
+            what: "connection",
+            after,
+        }),
+    }
+}
+
+/// One open connection.
+struct Link<'a, 'o, O> {
+    stream: Box<dyn Stream>,
+    session: &'a mut Session<'o>,
+    observer: &'a mut O,
+    connected: &'a Connected,
+    live_since: &'a mut Option<Instant>,
+}
+
+impl<O: Observer> Link<'_, '_, O> {
+    /// Reads, writes and watches the clock until something fails. Writing never keeps us from reading, or we and a
+    /// server that writes as well would wait for each other.
+    async fn converse(
+        &mut self,
+        queue: &mut mpsc::Receiver<Request>,
+        options: &Options,
+    ) -> Result<Infallible> {
+        let mut decoder = Decoder::new(options.limits.message);
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+        loop {
+            let (at, alarm) = self.session.deadline();
+            decoder.buffer().reserve(READ);
+            let writing = !self.session.output.is_empty();
+            // before the replica is full requests are refused, not kept
+            let accepting = self.session.accepts() || !self.session.is_live();
+            tokio::select! {
+                read = reader.read_buf(decoder.buffer()) => {
+                    if read? == 0 {
+                        decoder.finish()?;
+                        return Err(Error::Closed);
+                    }
+                    self.session.heard(Instant::now());
+                    while let Some(json) = decoder.next_object()? {
+                        let was_live = self.session.is_live();
+                        self.session.receive(json, self.observer)?;
+                        if !was_live && self.session.is_live() {
+                            tracing::info!("database connected, replica full");
+                            *self.live_since = Some(Instant::now());
+                            self.connected.set(true);
+                        }
+                    }
+                    self.session.publish(self.observer);
+                }
+                written = writer.write_buf(&mut self.session.output), if writing => {
+                    if written? == 0 {
+                        return Err(Error::Closed);
+                    }
+                }
+                Some(request) = queue.recv(), if accepting => {
+                    if self.session.is_live() {
+                        self.session.submit(request, Instant::now());
+                    } else {
+                        // the caller may have gone
+                        let _ = request.reply.send(Err(Error::NotConnected));
+                    }
+                }
+                () = sleep_until(at) => match alarm {
+                    Alarm::Probe => self.session.probe(Instant::now()),
+                    Alarm::Fail { what, after } => return Err(Error::Timeout { what, after }),
+                },
+            }
+        }
+    }
+}
