@@ -5,6 +5,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(["weir/v1/weir.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .bytes(".weir.v1")
+        // ordered maps, so that equal objects have equal bytes
+        .btree_map(".weir.v1")
         .compile_fds(files)?;
     Ok(())
 }

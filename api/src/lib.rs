@@ -1,7 +1,10 @@
 //! The gRPC interface between controller, agents and tools.
 //!
 //! [`v1`] is generated from `proto/weir/v1/weir.proto`; [`convert`] is the only place where protobuf types become policy
-//! types and the reverse.
+//! types and the reverse; [`version`] is what the two ends may assume of each other.
+
+pub mod convert;
+pub mod version;
 
 /// Generated from `proto/weir/v1/weir.proto`.
 pub mod v1 {
