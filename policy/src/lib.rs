@@ -18,11 +18,16 @@
 //! comments cite are listed in `docs/semantics.md`.
 
 pub mod compile;
+pub mod eval;
 pub mod group;
 pub mod ids;
+#[cfg(feature = "k8s")]
+pub mod k8s;
 pub mod labels;
 pub mod net;
 pub mod port;
 pub mod rule;
 pub mod state;
+#[cfg(feature = "strategy")]
+pub mod strategy;
 pub mod world;

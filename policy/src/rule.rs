@@ -211,9 +211,27 @@ impl Policy {
     }
 }
 
+/// One entry of a `from` or `to` list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerItem {
+    Group(GroupId),
+    Block(IpBlock),
+}
+
+/// The lists of one rule in the order of the manifest, for explanations that name `from[1]` or `ports[0]`. The rule
+/// itself has them as sets. An entry that matches nothing is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleItems {
+    pub peers: Vec<Option<PeerItem>>,
+    pub services: Vec<Option<Service>>,
+}
+
 /// A policy with the definitions of the groups it names: what the controller holds and the evaluator reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyObject {
     pub policy: Policy,
     pub selectors: BTreeMap<GroupId, Selector>,
+    /// One entry for each of `policy.rules`; may be shorter where nothing is to be explained.
+    #[serde(default)]
+    pub items: Vec<RuleItems>,
 }
