@@ -1,1 +1,17 @@
-//! runtime
+//! What all Weir programs share around their core.
+//!
+//! - [`task`]: named tasks that somebody owns; [`signal`]: the first signal drains, the second aborts
+//! - [`ready`]: readiness as a set of named gates; [`admin`]: health, metrics and state over HTTP
+//! - [`clock`], [`backoff`]: time as a parameter, pauses with jitter; [`log`]: set-up of tracing
+//!
+//! It knows nothing of policies, Kubernetes or Open vSwitch, and stays small.
+
+#![warn(missing_docs)]
+
+pub mod admin;
+pub mod backoff;
+pub mod clock;
+pub mod log;
+pub mod ready;
+pub mod signal;
+pub mod task;
