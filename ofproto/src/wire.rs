@@ -1,0 +1,191 @@
+//! The home of nom and bytes: reading from a bounded slice, writing with back-patched lengths.
+//!
+//! A structure is sliced off by its length first and parsed inside that slice, so that a lying length can never
+//! make one structure read the bytes of the next.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use nom::bytes::complete::take;
+use nom::number::complete::{be_u8, be_u16, be_u32, be_u64, be_u128};
+
+use crate::error::{DecodeError, EncodeError};
+
+/// The nom error the parsers below produce; it never leaves this module.
+type NomError<'a> = nom::error::Error<&'a [u8]>;
+/// What a nom parser returns here.
+type Parsed<'a, T> = nom::IResult<&'a [u8], T, NomError<'a>>;
+
+/// A cursor over a bounded part of one frame.
+#[derive(Clone)]
+pub(crate) struct Reader<'a> {
+    frame: &'a Bytes,
+    rest: &'a [u8],
+}
+
+macro_rules! number {
+    ($name:ident, $parser:ident, $type:ty) => {
+        pub(crate) fn $name(&mut self, what: &'static str) -> Result<$type, DecodeError> {
+            self.parse(what, size_of::<$type>(), $parser)
+        }
+    };
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the whole of `frame`.
+    pub(crate) fn new(frame: &'a Bytes) -> Self {
+        Self { frame, rest: frame }
+    }
+
+    fn parse<T>(
+        &mut self,
+        what: &'static str,
+        needed: usize,
+        parser: impl FnOnce(&'a [u8]) -> Parsed<'a, T>,
+    ) -> Result<T, DecodeError> {
+        match parser(self.rest) {
+            Ok((rest, value)) => {
+                self.rest = rest;
+                Ok(value)
+            }
+            Err(_) => Err(DecodeError::Truncated {
+                what,
+                offset: self.offset(),
+                needed,
+                had: self.rest.len(),
+            }),
+        }
+    }
+
+    number!(u8, be_u8, u8);
+    number!(u16, be_u16, u16);
+    number!(u32, be_u32, u32);
+    number!(u64, be_u64, u64);
+    number!(u128, be_u128, u128);
+
+    /// Position in the frame.
+    pub(crate) fn offset(&self) -> usize {
+        (self.rest.as_ptr() as usize).saturating_sub(self.frame.as_ptr() as usize)
+    }
+
+    /// Bytes left.
+    pub(crate) fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next `n` bytes.
+    pub(crate) fn take(&mut self, what: &'static str, n: usize) -> Result<&'a [u8], DecodeError> {
+        self.parse(what, n, |input| take(n)(input))
+    }
+
+    /// Passes over `n` bytes of padding.
+    pub(crate) fn skip(&mut self, what: &'static str, n: usize) -> Result<(), DecodeError> {
+        self.take(what, n).map(|_| ())
+    }
+
+    /// A reader bounded to the next `n` bytes, which this one passes over.
+    pub(crate) fn sub(&mut self, what: &'static str, n: usize) -> Result<Self, DecodeError> {
+        Ok(Self {
+            frame: self.frame,
+            rest: self.take(what, n)?,
+        })
+    }
+
+    /// An unsigned number of `n` bytes, at most 16.
+    pub(crate) fn uint(&mut self, what: &'static str, n: usize) -> Result<u128, DecodeError> {
+        let bytes = self.take(what, n)?;
+        Ok(bytes
+            .iter()
+            .fold(0, |value, byte| (value << 8) | u128::from(*byte)))
+    }
+
+    /// A fixed array.
+    pub(crate) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(what, N)?);
+        Ok(array)
+    }
+
+    /// Everything that is left, without a copy.
+    pub(crate) fn bytes(&mut self) -> Bytes {
+        let rest = std::mem::take(&mut self.rest);
+        if rest.is_empty() {
+            Bytes::new()
+        } else {
+            self.frame.slice_ref(rest)
+        }
+    }
+
+    /// Checks that nothing is left.
+    pub(crate) fn finish(&self, what: &'static str) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(DecodeError::Trailing {
+            what,
+            offset: self.offset(),
+            left: self.rest.len(),
+        })
+    }
+}
+
+/// Writes a length that is known only when the body is written.
+#[must_use]
+pub(crate) struct Length {
+    what: &'static str,
+    start: usize,
+    field: usize,
+}
+
+impl Length {
+    /// Opens a structure at the end of `out`, whose u16 length is to stand `field` bytes into it.
+    pub(crate) fn open(out: &BytesMut, what: &'static str, field: usize) -> Self {
+        Self {
+            what,
+            start: out.len(),
+            field,
+        }
+    }
+
+    /// Patches the length, counting everything written since [`Length::open`].
+    pub(crate) fn close(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let length = out.len().saturating_sub(self.start);
+        let value = u16::try_from(length).map_err(|_| EncodeError::TooLong {
+            what: self.what,
+            length,
+            limit: usize::from(u16::MAX),
+        })?;
+        let at = self.start.saturating_add(self.field);
+        if let Some(slot) = out.get_mut(at..at.saturating_add(2)) {
+            slot.copy_from_slice(&value.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// Pads to a multiple of 8, then patches the length (which counts the padding).
+    pub(crate) fn close_padded(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        self.pad(out);
+        self.close(out)
+    }
+
+    /// Pads to a multiple of 8 counted from the opening.
+    pub(crate) fn pad(&self, out: &mut BytesMut) {
+        out.put_bytes(0, padding(out.len().saturating_sub(self.start)));
+    }
+}
+
+/// Zero bytes that bring `length` to a multiple of 8.
+pub(crate) const fn padding(length: usize) -> usize {
+    length.wrapping_neg() & 7
+}
+
+/// Writes the low `n` bytes of `value`, at most 16.
+pub(crate) fn put_uint(out: &mut BytesMut, value: u128, n: usize) {
+    let bytes = value.to_be_bytes();
+    out.put_slice(bytes.get(bytes.len().saturating_sub(n)..).unwrap_or(&bytes));
+}
