@@ -10,6 +10,9 @@ pub mod version;
 pub mod v1 {
     #![allow(
         clippy::all,
+        clippy::clone_on_ref_ptr,
+        clippy::or_fun_call,
+        clippy::use_self,
         unreachable_pub,
         unused_qualifications,
         reason = "generated code"
