@@ -1,0 +1,80 @@
+//! The default drops of one isolated class, and the id that names every policy behind them.
+
+use std::collections::BTreeSet;
+
+use rust_openflow::Match;
+use weir_policy::ids::{Canonical, ContentHash, PolicyKey, RuleId};
+use weir_policy::rule::{Direction, Tier};
+
+use super::priority;
+use crate::pipeline::base::{commit, ct_state, mark_revoked, state};
+use crate::pipeline::cookie::{Cookie, Kind, Stage};
+use crate::pipeline::{FlowPair, PipelineConfig, families, flow, regs, table};
+
+/// The content of an isolation set: the policies that isolate a class in one direction.
+pub fn content(direction: Direction, policies: &BTreeSet<PolicyKey>) -> ContentHash {
+    let mut c = Canonical::new("weir/isolation/1");
+    c.u64(direction as u64).u64(policies.len() as u64);
+    for p in policies {
+        c.u64(p.kind as u64).str(&p.namespace).str(&p.name);
+    }
+    c.finish()
+}
+
+/// Rule table and subject register of a direction.
+pub const fn place(direction: Direction) -> (u8, regs::RegField) {
+    match direction {
+        Direction::Egress => (table::EGRESS_RULE, regs::SRC_CLASS),
+        Direction::Ingress => (table::INGRESS_RULE, regs::DST_CLASS),
+    }
+}
+
+/// Drops of the class in one direction: new packets silently and without a conntrack entry; established connections with
+/// the mark that stops their replies (NP-38).
+pub fn flows(
+    config: &PipelineConfig,
+    direction: Direction,
+    class: u32,
+    set: RuleId,
+) -> Vec<FlowPair> {
+    let (table, register) = place(direction);
+    let cookie = Cookie::new(
+        Kind::Isolation,
+        Stage::new(Tier::NetworkPolicy, direction),
+        set.0,
+    );
+    let of_class = |m: Match| register.matches(m, class);
+    let mut out = vec![flow(
+        table,
+        priority::ISOLATED,
+        of_class(Match::new()),
+        cookie,
+        vec![],
+        None,
+    )];
+    for m in families() {
+        let established = state(m, ct_state::EST | ct_state::TRK);
+        let cut = commit(config.zone, vec![mark_revoked(1)]);
+        out.push(flow(
+            table,
+            priority::CUT,
+            of_class(established),
+            cookie,
+            vec![cut],
+            None,
+        ));
+    }
+    if !config.sctp_tracked {
+        for m in [Match::sctp(), Match::sctp6()] {
+            out.push(flow(
+                table,
+                priority::SCTP_GAP,
+                of_class(m),
+                cookie,
+                vec![],
+                None,
+            ));
+        }
+    }
+    out
+}

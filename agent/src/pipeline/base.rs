@@ -1,0 +1,294 @@
+//! The flows that are always there: what does not depend on ports, endpoints or policies.
+
+use rust_openflow::{Action, CtAction, Field, Match};
+
+use super::cookie::{Cookie, Kind, Stage};
+use super::regs::{self, RegField};
+use super::{FlowPair, PipelineConfig, families, flow, load, table};
+
+/// Bits of `ct_state`, as on the wire.
+pub mod ct_state {
+    pub const NEW: u128 = 0x01;
+    pub const EST: u128 = 0x02;
+    pub const REL: u128 = 0x04;
+    pub const RPL: u128 = 0x08;
+    pub const INV: u128 = 0x10;
+    pub const TRK: u128 = 0x20;
+}
+use ct_state::{EST, INV, NEW, REL, RPL, TRK};
+
+/// `output:NORMAL`.
+pub const NORMAL: u32 = 0xffff_fffa;
+
+/// Neighbour discovery and multicast listener types that pass from outside: router solicitation to redirect, and
+/// listener queries and reports (NP-39).
+const ND_FROM_OUTSIDE: [u128; 9] = [130, 131, 132, 133, 134, 135, 136, 137, 143];
+
+/// `ct_state` with all of these bits set.
+pub fn state(match_: Match, set: u128) -> Match {
+    match_.with_masked(Field::CtState, set, set)
+}
+
+/// `ct(commit,zone=Z,exec(...))`.
+pub fn commit(zone: u16, exec: Vec<Action>) -> Action {
+    Action::Ct(CtAction {
+        commit: true,
+        force: false,
+        zone,
+        table: None,
+        alg: 0,
+        actions: exec,
+    })
+}
+
+/// `load:VALUE->NXM_NX_CT_MARK[0]`: cut (1) or live (0).
+pub fn mark_revoked(value: u64) -> Action {
+    let f = regs::CT_REVOKED;
+    Action::RegLoad {
+        dst: Field::CtMark,
+        offset: f.offset,
+        bits: f.bits,
+        value,
+    }
+}
+
+fn label_from(register: &RegField, label: &RegField) -> Action {
+    Action::RegMove {
+        bits: 32,
+        src: Field::Reg(register.reg),
+        src_offset: 0,
+        dst: Field::CtLabel,
+        dst_offset: u16::from(label.offset),
+    }
+}
+
+fn base(
+    table: u8,
+    priority: u16,
+    match_: Match,
+    actions: Vec<Action>,
+    goto: Option<u8>,
+) -> FlowPair {
+    flow(table, priority, match_, Cookie::base(0), actions, goto)
+}
+
+/// All of them.
+pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
+    let mut out = Vec::new();
+    use table::*;
+
+    // closed unless a port says otherwise
+    for t in [CLASSIFIER, SPOOF_GUARD, CONNTRACK, CONNTRACK_STATE] {
+        out.push(base(t, 0, Match::new(), vec![], None));
+    }
+
+    // what does not come from a workload
+    out.push(base(SPOOF_GUARD, 90, Match::arp(), vec![], Some(OUTPUT)));
+    for t in ND_FROM_OUTSIDE {
+        let m = Match::icmp6().with(Field::Icmpv6Type, t);
+        out.push(base(SPOOF_GUARD, 90, m, vec![], Some(OUTPUT)));
+    }
+    for m in families() {
+        out.push(base(SPOOF_GUARD, 80, m, vec![], Some(CONNTRACK)));
+    }
+
+    for m in families() {
+        let track = Action::Ct(CtAction {
+            commit: false,
+            force: false,
+            zone: config.zone,
+            table: Some(CONNTRACK_STATE),
+            alg: 0,
+            actions: vec![],
+        });
+        out.push(base(CONNTRACK, 100, m, vec![track], None));
+    }
+    if !config.sctp_tracked {
+        for m in [Match::sctp(), Match::sctp6()] {
+            out.push(base(CONNTRACK, 110, m, vec![], Some(SRC_CLASS)));
+        }
+    }
+
+    let live = || Match::new();
+    let cut = |m| regs::CT_REVOKED.matches(m, 1);
+    out.push(base(
+        CONNTRACK_STATE,
+        250,
+        state(live(), INV | TRK),
+        vec![],
+        None,
+    ));
+    out.push(base(
+        CONNTRACK_STATE,
+        240,
+        cut(state(live(), RPL | TRK)),
+        vec![],
+        None,
+    ));
+    out.push(base(
+        CONNTRACK_STATE,
+        240,
+        cut(state(live(), REL | TRK)),
+        vec![],
+        None,
+    ));
+    out.push(base(
+        CONNTRACK_STATE,
+        200,
+        state(live(), RPL | TRK),
+        vec![],
+        Some(FORWARD),
+    ));
+    out.push(base(
+        CONNTRACK_STATE,
+        200,
+        state(live(), REL | TRK),
+        vec![],
+        Some(FORWARD),
+    ));
+    out.push(base(
+        CONNTRACK_STATE,
+        100,
+        state(live(), TRK),
+        vec![],
+        Some(SRC_CLASS),
+    ));
+
+    // the way through the tiers
+    out.push(base(SRC_CLASS, 0, Match::new(), vec![], Some(DST_CLASS)));
+    out.push(base(DST_CLASS, 0, Match::new(), vec![], Some(EGRESS_ADMIN)));
+    let from_workload = regs::ORIGIN.matches(Match::new(), regs::origin::WORKLOAD);
+    out.push(base(
+        EGRESS_ADMIN,
+        100,
+        from_workload,
+        vec![],
+        Some(EGRESS_RULE),
+    ));
+    out.push(base(
+        EGRESS_ADMIN,
+        0,
+        Match::new(),
+        vec![],
+        Some(INGRESS_ADMIN),
+    ));
+    let itself = regs::SELF_TRAFFIC.matches(Match::new(), 1);
+    out.push(base(
+        EGRESS_RULE,
+        65000,
+        itself.clone(),
+        vec![],
+        Some(EGRESS_BASELINE),
+    ));
+    out.push(base(
+        EGRESS_RULE,
+        0,
+        Match::new(),
+        vec![],
+        Some(EGRESS_BASELINE),
+    ));
+    out.push(base(
+        EGRESS_BASELINE,
+        0,
+        Match::new(),
+        vec![],
+        Some(INGRESS_ADMIN),
+    ));
+    let own_node = regs::OWN_NODE.matches(Match::new(), 1);
+    let always = Cookie::new(Kind::AlwaysAllowed, Stage::NONE, 0);
+    out.push(flow(
+        INGRESS_ADMIN,
+        65000,
+        own_node,
+        always,
+        vec![],
+        Some(COMMIT),
+    ));
+    let to_workload = regs::DST_LOCAL.matches(Match::new(), 1);
+    out.push(base(
+        INGRESS_ADMIN,
+        100,
+        to_workload,
+        vec![],
+        Some(INGRESS_RULE),
+    ));
+    out.push(base(INGRESS_ADMIN, 0, Match::new(), vec![], Some(COMMIT)));
+    out.push(base(
+        INGRESS_RULE,
+        65000,
+        itself,
+        vec![],
+        Some(INGRESS_BASELINE),
+    ));
+    out.push(base(
+        INGRESS_RULE,
+        0,
+        Match::new(),
+        vec![],
+        Some(INGRESS_BASELINE),
+    ));
+    out.push(base(
+        INGRESS_BASELINE,
+        0,
+        Match::new(),
+        vec![],
+        Some(COMMIT),
+    ));
+
+    for m in families() {
+        let allowed_again = regs::CT_REVOKED.matches(state(m.clone(), EST | TRK), 1);
+        let live = commit(config.zone, vec![mark_revoked(0)]);
+        out.push(base(COMMIT, 200, allowed_again, vec![live], Some(FORWARD)));
+        let label = vec![
+            label_from(&regs::INGRESS_RULE, &regs::CT_INGRESS_RULE),
+            label_from(&regs::EGRESS_RULE, &regs::CT_EGRESS_RULE),
+        ];
+        let new = state(m, NEW | TRK);
+        out.push(base(
+            COMMIT,
+            190,
+            new,
+            vec![commit(config.zone, label)],
+            Some(FORWARD),
+        ));
+    }
+    out.push(base(COMMIT, 0, Match::new(), vec![], Some(FORWARD)));
+
+    out.push(base(FORWARD, 0, Match::new(), vec![], Some(OUTPUT)));
+    let normal = Action::Output {
+        port: NORMAL,
+        max_len: 0,
+    };
+    out.push(base(OUTPUT, 0, Match::new(), vec![normal], None));
+    out
+}
+
+/// The node's own ports and its uplinks, and where the node's own traffic is recognised (NP-32, NP-33).
+pub fn node_port(
+    port: u32,
+    origin: u32,
+    addresses: impl IntoIterator<Item = std::net::IpAddr>,
+) -> Vec<FlowPair> {
+    let from = Match::new().with(Field::InPort, u128::from(port));
+    let mut out = vec![base(
+        table::CLASSIFIER,
+        150,
+        from,
+        vec![load(&regs::ORIGIN, origin)],
+        Some(table::SPOOF_GUARD),
+    )];
+    if origin == regs::origin::GATEWAY {
+        for a in addresses {
+            let m = super::family(a).with(Field::InPort, u128::from(port));
+            out.push(flow(
+                table::SRC_CLASS,
+                200,
+                m.nw_src(a, super::full(a)),
+                Cookie::new(Kind::AlwaysAllowed, Stage::NONE, 0),
+                vec![load(&regs::OWN_NODE, 1)],
+                Some(table::DST_CLASS),
+            ));
+        }
+    }
+    out
+}
