@@ -1,0 +1,249 @@
+//! Properties of the crate as a whole, over generated worlds.
+#![cfg(feature = "strategy")]
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use weir_policy::eval::{self, Connection, End, L4, Reason, Verdict};
+use weir_policy::rule::{Direction, Peers, PolicyObject, Services};
+use weir_policy::strategy::{self, Probe};
+use weir_policy::world::World;
+use weir_policy::{compile, k8s};
+
+/// `PROPTEST_CASES` overrides it.
+fn cases(n: u32) -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|v| v.parse().ok());
+    ProptestConfig {
+        cases: wanted.unwrap_or(n),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    }
+}
+
+fn connections(world: &World, probes: &[Probe]) -> Vec<Connection> {
+    probes.iter().filter_map(|p| p.connection(world)).collect()
+}
+
+proptest! {
+    #![proptest_config(cases(2_000))]
+
+    /// NP-6: a policy more never cuts a connection whose ends were isolated before, and only isolated ends deny.
+    #[test]
+    fn policies_only_add(world in strategy::world(), extra in strategy::policy(), probes in strategy::probes(8)) {
+        let mut more = world.clone();
+        let replaced = more.policies.insert(extra.policy.key.clone(), extra).is_some();
+        for c in connections(&world, &probes) {
+            let (before, after) = (eval::verdict(&world, &c), eval::verdict(&more, &c));
+            for direction in Direction::BOTH {
+                let (b, a) = (before.side(direction), after.side(direction));
+                if !replaced && matches!(b.reason, Reason::AllowedBy(_)) {
+                    prop_assert!(a.allowed, "{c:?} {direction}: {b:?} became {a:?}");
+                }
+                if !b.allowed {
+                    prop_assert!(matches!(b.reason, Reason::Isolated(_)), "{b:?}");
+                }
+            }
+        }
+    }
+
+    /// The groups that policies name are defined beside them, and rules of directions not in force are not there.
+    #[test]
+    fn objects_are_closed(object in strategy::policy()) {
+        let defined: std::collections::BTreeSet<_> = object.selectors.keys().copied().collect();
+        prop_assert!(object.policy.groups().is_subset(&defined));
+        for (id, selector) in &object.selectors {
+            prop_assert_eq!(*id, selector.id());
+        }
+        prop_assert_eq!(object.items.len(), object.policy.rules.len());
+        for rule in &object.policy.rules {
+            prop_assert!(object.policy.isolates.contains(&rule.rule.direction));
+            prop_assert_eq!(rule.rule.subject, object.policy.subject);
+        }
+    }
+
+    /// A manifest read twice, or written as YAML text in between, is one policy.
+    #[test]
+    fn text_and_value_agree(manifest in strategy::manifest()) {
+        let (direct, _) = k8s::object(&manifest).unwrap();
+        let yaml = serde_saphyr::to_string(&manifest).unwrap();
+        for text in [manifest.to_string(), serde_json::to_string_pretty(&manifest).unwrap(), yaml] {
+            let (values, rejections) = k8s::read_documents(&format!("# first\n---\n{text}\n---\n"));
+            prop_assert!(rejections.is_empty(), "{}\n{}", rejections[0], text);
+            prop_assert_eq!(values.len(), 1);
+            prop_assert_eq!(&k8s::object(&values[0]).unwrap().0, &direct, "{}", text);
+        }
+        if let Ok(typed) = serde_json::from_value::<k8s_openapi::api::networking::v1::NetworkPolicy>(manifest.clone()) {
+            prop_assert_eq!(Some(k8s::Object::NetworkPolicy(k8s::network_policy(&typed).unwrap().0)), direct);
+        }
+    }
+
+    /// What one node is told is enough to decide for its pods: the verdict from its state equals the oracle's.
+    #[test]
+    fn node_state_decides_like_the_world(world in strategy::world(), probes in strategy::probes(12)) {
+        for c in connections(&world, &probes) {
+            let verdict = eval::verdict(&world, &c);
+            for direction in Direction::BOTH {
+                let (this, other) = match direction {
+                    Direction::Ingress => (&c.dst, &c.src),
+                    Direction::Egress => (&c.src, &c.dst),
+                };
+                let End::Pod { key, .. } = this else { continue };
+                let side = verdict.side(direction);
+                let decided = matches!(side.reason, Reason::AllowedBy(_) | Reason::Isolated(_) | Reason::NotIsolated);
+                if !decided {
+                    continue;
+                }
+                let node = &world.pods[key].node;
+                let state = compile::node_state(&world, node);
+                prop_assert_eq!(from_state(&state, &world, key, other, direction, c.l4), side.allowed,
+                    "{} {:?}", direction, c);
+            }
+        }
+    }
+
+    /// Applying the difference of two states gives the second, and says so once.
+    #[test]
+    fn diff_and_apply(world in strategy::world(), changes in strategy::changes(6)) {
+        let mut next = world.clone();
+        for change in &changes {
+            let before = next.clone();
+            prop_assert_eq!(change.apply(&mut next), before != next, "{:?}", change);
+        }
+        for node in strategy::NODES {
+            let (mut old, new) = (compile::node_state(&world, node), compile::node_state(&next, node));
+            let difference = old.diff(&new);
+            prop_assert_eq!(difference.is_empty(), old == new);
+            let touched = old.apply(difference.clone());
+            prop_assert_eq!(&old, &new);
+            prop_assert_eq!(touched.is_empty(), difference.is_empty());
+            prop_assert!(old.apply(difference).is_empty());
+        }
+    }
+}
+
+/// A second evaluator, over what a node is told.
+fn from_state(
+    state: &weir_policy::state::NodeState,
+    world: &World,
+    this: &weir_policy::world::PodKey,
+    other: &End,
+    direction: Direction,
+    l4: L4,
+) -> bool {
+    let endpoint = |key: &weir_policy::world::PodKey| {
+        let id = world.pods[key].endpoint_id();
+        state.endpoints.get(&id)
+    };
+    let subject = endpoint(this).expect("local pods are in the state of their node");
+    let peer = match other {
+        End::Pod { key, .. } => endpoint(key),
+        _ => None,
+    };
+    let member = |group, profile| {
+        state
+            .groups
+            .get(&group)
+            .is_some_and(|g| g.members.contains(&profile))
+    };
+    let mut isolated = false;
+    for policy in state.policies.values() {
+        if !policy.isolates.contains(&direction) || !member(policy.subject, subject.profile) {
+            continue;
+        }
+        isolated = true;
+        for r in policy
+            .rules
+            .iter()
+            .filter(|r| r.rule.direction == direction)
+        {
+            let peers = match &r.rule.peers {
+                Peers::Any => true,
+                Peers::Of { groups, blocks } => {
+                    peer.is_some_and(|p| groups.iter().any(|g| member(*g, p.profile)))
+                        || blocks
+                            .iter()
+                            .flat_map(|b| b.prefixes())
+                            .any(|p| p.contains(other.address().unwrap()))
+                }
+            };
+            let destination = if direction == Direction::Ingress {
+                Some(subject)
+            } else {
+                peer
+            };
+            let services = match (&r.rule.services, l4) {
+                (Services::Any, _) => true,
+                (Services::Of(_), L4::Other { .. }) => false,
+                (Services::Of(items), L4::Port { protocol, dport }) => items.iter().any(|s| {
+                    use weir_policy::port::PortMatch;
+                    s.protocol == protocol
+                        && match &s.port {
+                            PortMatch::Any => true,
+                            PortMatch::Range { first, last } => {
+                                weir_policy::port::range_masks(*first, *last)
+                                    .iter()
+                                    .any(|(value, mask)| dport & mask == *value)
+                            }
+                            PortMatch::Named(name) => destination
+                                .and_then(|d| state.profiles.get(&d.profile))
+                                .is_some_and(|p| {
+                                    p.named_ports.iter().any(|n| {
+                                        n.name == *name
+                                            && n.protocol == protocol
+                                            && n.number == dport
+                                    })
+                                }),
+                        }
+                }),
+            };
+            if peers && services {
+                return true;
+            }
+        }
+    }
+    !isolated
+}
+
+/// The generators reach what they are meant to reach. Fixed seed: the counts are the same on every run.
+#[test]
+fn generators_are_worth_their_time() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let n = 2_000;
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..n {
+        let (world, probes, _changes) = (
+            strategy::world(),
+            strategy::probes(10),
+            strategy::changes(5),
+        )
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        for c in connections(&world, &probes) {
+            let Verdict { egress, ingress } = eval::verdict(&world, &c);
+            for (name, side) in [("egress", egress), ("ingress", ingress)] {
+                let reason = format!("{:?}", side.reason);
+                let reason = reason.split('(').next().unwrap();
+                *seen.entry(format!("{name} {reason}")).or_default() += 1;
+            }
+        }
+        let named = |o: &PolicyObject| o.policy.rules.iter().any(|r| r.rule.universe().is_some());
+        *seen.entry("universe".into()).or_default() +=
+            usize::from(world.policies.values().any(named));
+    }
+    println!("{n} worlds: {seen:#?}");
+    for wanted in ["AllowedBy", "Isolated", "NotIsolated", "NotAPod", "SamePod"] {
+        for side in ["egress", "ingress"] {
+            assert!(
+                seen.get(&format!("{side} {wanted}"))
+                    .is_some_and(|c| *c > 100),
+                "{side} {wanted}"
+            );
+        }
+    }
+    assert!(seen["ingress OwnNode"] > 50);
+    assert!(seen["universe"] > 50);
+}
