@@ -3,6 +3,7 @@
 //! The controller's incremental index must always equal this.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::group::Group;
 use crate::ids::{GroupId, ProfileId};
@@ -77,7 +78,7 @@ pub fn node_state(world: &World, node: &str) -> NodeState {
         let id = profile.id();
         let local = &*pod.node == node;
         if local || reachable.contains(&id) {
-            let endpoint = endpoint(pod);
+            let endpoint = endpoint(world, pod);
             state.endpoints.insert(endpoint.id.clone(), endpoint);
         }
         if local || grouped.contains(&id) {
@@ -97,13 +98,17 @@ pub fn members(world: &World, selector: &Selector) -> BTreeSet<ProfileId> {
 }
 
 /// A pod as agents know it.
-pub fn endpoint(pod: &Pod) -> Endpoint {
+///
+/// An address that another pod has for policy ([`World::pod_by_address`]) is not among its own: each address answers for
+/// one pod on every node, in whatever order objects come and go (NP-45).
+pub fn endpoint(world: &World, pod: &Pod) -> Endpoint {
+    let own = |a: &IpAddr| world.pod_by_address(*a).is_some_and(|p| p.key() == pod.key());
     Endpoint {
         id: pod.endpoint_id(),
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),
         node: pod.node.clone(),
-        addresses: pod.addresses.iter().copied().collect(),
+        addresses: pod.addresses.iter().copied().filter(own).collect(),
         mac: None,
         profile: pod.profile().id(),
     }
