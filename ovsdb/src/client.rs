@@ -41,10 +41,9 @@ impl FromStr for Target {
         match text.split_once(':') {
             Some(("unix", "")) => Err(TargetError::EmptyPath),
             Some(("unix", path)) => Ok(Self::Unix(path.into())),
-            Some(("tcp", address)) => address
-                .parse()
-                .map(Self::Tcp)
-                .map_err(|_| TargetError::Address(address.to_owned())),
+            Some(("tcp", address)) => {
+                address.parse().map(Self::Tcp).map_err(|_| TargetError::Address(address.to_owned()))
+            }
             _ => Err(TargetError::Scheme(text.to_owned())),
         }
     }
@@ -77,7 +76,8 @@ pub enum TargetError {
 /// What a server can make us hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// One message. The largest is the first picture: about 1.5 kB per port, so 32 MiB are some 20,000 ports.
+    /// One message. The largest is the first picture: about 1.5 kB and 200 values per port, so 32 MiB and 4 Mi values are
+    /// some 20,000 ports. A hostile message can take about 170 MB.
     pub message: MessageLimits,
     /// Rows of the replica.
     pub replica_rows: usize,
@@ -90,11 +90,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            message: MessageLimits {
-                bytes: 32 << 20,
-                depth: 64,
-                values: 4 << 20,
-            },
+            message: MessageLimits { bytes: 32 << 20, depth: 64, values: 4 << 20 },
             replica_rows: 1 << 18,
             replica_bytes: 256 << 20,
             output_bytes: 8 << 20,
@@ -174,20 +170,12 @@ pub struct TableRequest {
 impl TableRequest {
     /// A table we cannot do without.
     pub fn required(name: &'static str, columns: &[(&'static str, Shape)]) -> Self {
-        Self {
-            name,
-            columns: columns.to_vec(),
-            required: true,
-        }
+        Self { name, columns: columns.to_vec(), required: true }
     }
 
     /// A table that is empty for a server that does not have it.
     pub fn optional(name: &'static str, columns: &[(&'static str, Shape)]) -> Self {
-        Self {
-            name,
-            columns: columns.to_vec(),
-            required: false,
-        }
+        Self { name, columns: columns.to_vec(), required: false }
     }
 }
 
@@ -195,11 +183,8 @@ impl TableRequest {
 ///
 /// Errors: [`SchemaError::MissingTable`], [`SchemaError::UnexpectedType`].
 fn wanted(schema: &Schema, requests: &[TableRequest]) -> Result<Schema, SchemaError> {
-    let mut wanted = Schema {
-        name: schema.name.clone(),
-        version: schema.version.clone(),
-        ..Schema::default()
-    };
+    let mut wanted =
+        Schema { name: schema.name.clone(), version: schema.version.clone(), ..Schema::default() };
     for request in requests {
         let Some(table) = schema.tables.get(request.name) else {
             if request.required {
@@ -249,6 +234,7 @@ pub struct Client {
     database: String,
     requests: mpsc::Sender<Request>,
     connected: watch::Receiver<bool>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 /// A handle on a database, and the driver that connects it and shows `observer` the tables asked for.
@@ -260,24 +246,22 @@ pub fn connect(
 ) -> (Client, Driver) {
     let (requests, queue) = mpsc::channel(QUEUE);
     let (publish, connected) = watch::channel(false);
-    let client = Client {
-        database: options.database.clone(),
-        requests,
-        connected,
-    };
-    let future = drive::run(target, options, tables, observer, queue, publish);
-    (
-        client,
-        Driver {
-            future: Box::pin(future),
-        },
-    )
+    let (complain, trouble) = watch::channel(None);
+    let client = Client { database: options.database.clone(), requests, connected, trouble };
+    let future = drive::run(target, options, tables, observer, queue, publish, complain);
+    (client, Driver { future: Box::pin(future) })
 }
 
 impl Client {
     /// Whether there is a connection with a full replica; true comes after the observer saw it.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
+    }
+
+    /// Why the last connection ended or could not be made, in one line for people; `None` while connected and before
+    /// the first attempt failed.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     /// Runs one transaction and gives one result per operation. What it changed in monitored tables was shown to the
@@ -298,15 +282,8 @@ impl Client {
             .chain(operations.iter().map(Operation::to_json))
             .collect();
         let (reply, answer) = oneshot::channel();
-        let request = Request {
-            operations: operations.len(),
-            params: params.into(),
-            reply,
-        };
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| Error::Stopped)?;
+        let request = Request { operations: operations.len(), params: params.into(), reply };
+        self.requests.send(request).await.map_err(|_| Error::Stopped)?;
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 }
@@ -338,26 +315,13 @@ mod tests {
 
     #[test]
     fn targets_as_ovs_spells_them() {
-        for text in [
-            "unix:/var/run/openvswitch/db.sock",
-            "tcp:127.0.0.1:6640",
-            "tcp:[::1]:6640",
-        ] {
+        for text in ["unix:/var/run/openvswitch/db.sock", "tcp:127.0.0.1:6640", "tcp:[::1]:6640"] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
         assert_eq!("unix:".parse::<Target>(), Err(TargetError::EmptyPath));
-        assert!(matches!(
-            "tcp:host:1".parse::<Target>(),
-            Err(TargetError::Address(_))
-        ));
-        assert!(matches!(
-            "ssl:127.0.0.1:1".parse::<Target>(),
-            Err(TargetError::Scheme(_))
-        ));
-        assert!(matches!(
-            "/db.sock".parse::<Target>(),
-            Err(TargetError::Scheme(_))
-        ));
+        assert!(matches!("tcp:host:1".parse::<Target>(), Err(TargetError::Address(_))));
+        assert!(matches!("ssl:127.0.0.1:1".parse::<Target>(), Err(TargetError::Scheme(_))));
+        assert!(matches!("/db.sock".parse::<Target>(), Err(TargetError::Scheme(_))));
     }
 
     #[test]
@@ -372,20 +336,11 @@ mod tests {
         let gone = TableRequest::optional("B", &[("x", text)]);
         let filtered = wanted(&schema, &[a.clone(), gone]).unwrap();
         assert_eq!(filtered.tables.keys().collect::<Vec<_>>(), ["A"]);
-        assert_eq!(
-            filtered.tables["A"].columns.keys().collect::<Vec<_>>(),
-            ["x"]
-        );
+        assert_eq!(filtered.tables["A"].columns.keys().collect::<Vec<_>>(), ["x"]);
 
         let missing = TableRequest::required("B", &[]);
-        assert_eq!(
-            wanted(&schema, &[a, missing]),
-            Err(SchemaError::MissingTable("B".to_owned()))
-        );
+        assert_eq!(wanted(&schema, &[a, missing]), Err(SchemaError::MissingTable("B".to_owned())));
         let odd = TableRequest::required("A", &[("y", text)]);
-        assert!(matches!(
-            wanted(&schema, &[odd]),
-            Err(SchemaError::UnexpectedType { .. })
-        ));
+        assert!(matches!(wanted(&schema, &[odd]), Err(SchemaError::UnexpectedType { .. })));
     }
 }

@@ -146,8 +146,5 @@ pub enum ProtocolError {
 }
 
 fn detail(details: &Option<String>) -> String {
-    details
-        .as_ref()
-        .map(|text| format!(" ({text})"))
-        .unwrap_or_default()
+    details.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
 }

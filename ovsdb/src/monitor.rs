@@ -88,9 +88,8 @@ impl TableUpdates {
             };
             let mut parsed = BTreeMap::new();
             for (uuid, update) in rows {
-                let uuid = uuid
-                    .parse()
-                    .map_err(|_| ProtocolError::Updates("row's name is no UUID"))?;
+                let uuid =
+                    uuid.parse().map_err(|_| ProtocolError::Updates("row's name is no UUID"))?;
                 let update = match method {
                     Method::MonitorCond => row_update2(update),
                     Method::Monitor => row_update(update),
@@ -144,18 +143,9 @@ mod tests {
         let row = Map::from_iter([("name".to_owned(), json!("a"))]);
         let id = Uuid::from_u128(7);
         for (json, expected) in [
-            (
-                json!({"initial": {"name": "a"}}),
-                RowUpdate::Initial(row.clone()),
-            ),
-            (
-                json!({"insert": {"name": "a"}}),
-                RowUpdate::Insert(row.clone()),
-            ),
-            (
-                json!({"modify": {"name": "a"}}),
-                RowUpdate::Modify(row.clone()),
-            ),
+            (json!({"initial": {"name": "a"}}), RowUpdate::Initial(row.clone())),
+            (json!({"insert": {"name": "a"}}), RowUpdate::Insert(row.clone())),
+            (json!({"modify": {"name": "a"}}), RowUpdate::Modify(row.clone())),
             (json!({"delete": null}), RowUpdate::Delete),
         ] {
             let updates = parse(Method::MonitorCond, json!({"T": {id.to_string(): json}})).unwrap();
@@ -168,14 +158,8 @@ mod tests {
         let row = Map::from_iter([("name".to_owned(), json!("a"))]);
         let id = Uuid::from_u128(7);
         for (json, expected) in [
-            (
-                json!({"new": {"name": "a"}}),
-                RowUpdate::Replace(row.clone()),
-            ),
-            (
-                json!({"old": {"name": "b"}, "new": {"name": "a"}}),
-                RowUpdate::Replace(row.clone()),
-            ),
+            (json!({"new": {"name": "a"}}), RowUpdate::Replace(row.clone())),
+            (json!({"old": {"name": "b"}, "new": {"name": "a"}}), RowUpdate::Replace(row.clone())),
             (json!({"old": {"name": "a"}}), RowUpdate::Delete),
         ] {
             let updates = parse(Method::Monitor, json!({"T": {id.to_string(): json}})).unwrap();

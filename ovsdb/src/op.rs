@@ -95,22 +95,14 @@ impl Operation {
     /// As it goes to the server.
     pub fn to_json(&self) -> Json {
         match self {
-            Self::Insert {
-                table,
-                row,
-                uuid_name,
-            } => {
+            Self::Insert { table, row, uuid_name } => {
                 let mut json = json!({"op": "insert", "table": table, "row": row_json(row)});
                 if let (Some(name), Some(object)) = (uuid_name, json.as_object_mut()) {
                     object.insert("uuid-name".to_owned(), Json::from(name.as_str()));
                 }
                 json
             }
-            Self::Select {
-                table,
-                conditions,
-                columns,
-            } => {
+            Self::Select { table, conditions, columns } => {
                 let mut json =
                     json!({"op": "select", "table": table, "where": where_json(conditions)});
                 if let (Some(columns), Some(object)) = (columns, json.as_object_mut()) {
@@ -118,18 +110,10 @@ impl Operation {
                 }
                 json
             }
-            Self::Update {
-                table,
-                conditions,
-                row,
-            } => json!({
+            Self::Update { table, conditions, row } => json!({
                 "op": "update", "table": table, "where": where_json(conditions), "row": row_json(row),
             }),
-            Self::Mutate {
-                table,
-                conditions,
-                mutations,
-            } => {
+            Self::Mutate { table, conditions, mutations } => {
                 let mutations: Vec<Json> = mutations.iter().map(Mutation::to_json).collect();
                 json!({
                     "op": "mutate", "table": table, "where": where_json(conditions),
@@ -139,14 +123,7 @@ impl Operation {
             Self::Delete { table, conditions } => {
                 json!({"op": "delete", "table": table, "where": where_json(conditions)})
             }
-            Self::Wait {
-                timeout_ms,
-                table,
-                conditions,
-                columns,
-                equal,
-                rows,
-            } => {
+            Self::Wait { timeout_ms, table, conditions, columns, equal, rows } => {
                 let rows: Vec<Json> = rows.iter().map(row_json).collect();
                 json!({
                     "op": "wait", "timeout": timeout_ms, "table": table,
@@ -191,11 +168,7 @@ pub struct Condition {
 impl Condition {
     /// The column equals a value.
     pub fn eq(column: &str, value: impl Into<Value>) -> Self {
-        Self {
-            column: column.to_owned(),
-            function: Function::Equal,
-            value: value.into(),
-        }
+        Self { column: column.to_owned(), function: Function::Equal, value: value.into() }
     }
 
     /// The row with this identity.
@@ -261,20 +234,12 @@ impl Mutation {
     /// Adds members or pairs. **Never overwrites** a map key that is there: put a [`Mutation::delete`] of the key
     /// before it.
     pub fn insert(column: &str, value: impl Into<Value>) -> Self {
-        Self {
-            column: column.to_owned(),
-            mutator: Mutator::Insert,
-            value: value.into(),
-        }
+        Self { column: column.to_owned(), mutator: Mutator::Insert, value: value.into() }
     }
 
     /// Removes members; of a map, pairs (given a map) or keys (given a set).
     pub fn delete(column: &str, value: impl Into<Value>) -> Self {
-        Self {
-            column: column.to_owned(),
-            mutator: Mutator::Delete,
-            value: value.into(),
-        }
+        Self { column: column.to_owned(), mutator: Mutator::Delete, value: value.into() }
     }
 
     /// Adds to a number.
@@ -341,11 +306,7 @@ pub fn results(operations: usize, reply: Json) -> Result<Vec<Json>, Error> {
                 };
                 let (error, details) = error_text(error, object.get("details"));
                 return Err(if index < operations {
-                    Error::Operation {
-                        index,
-                        error,
-                        details,
-                    }
+                    Error::Operation { index, error, details }
                 } else {
                     Error::Commit { error, details }
                 });
@@ -377,10 +338,7 @@ mod tests {
     fn operations_as_rfc_7047_spells_them() {
         let insert = Operation::Insert {
             table: "Port".into(),
-            row: Row::from([(
-                "interfaces".into(),
-                Value::from(Atom::NamedUuid("i".into())),
-            )]),
+            row: Row::from([("interfaces".into(), Value::from(Atom::NamedUuid("i".into())))]),
             uuid_name: Some("p".into()),
         };
         assert_eq!(
@@ -412,10 +370,7 @@ mod tests {
             conditions: vec![Condition::eq("name", "br0")],
             columns: vec!["ports".into()],
             equal: true,
-            rows: vec![Row::from([(
-                "ports".into(),
-                Value::set(Vec::<Uuid>::new()),
-            )])],
+            rows: vec![Row::from([("ports".into(), Value::set(Vec::<Uuid>::new()))])],
         };
         assert_eq!(
             wait.to_json(),
@@ -442,18 +397,9 @@ mod tests {
 
     #[test]
     fn malformed_results() {
-        for reply in [
-            json!(null),
-            json!({}),
-            json!([]),
-            json!([{}, {}]),
-            json!([null]),
-            json!([7]),
-        ] {
-            assert!(matches!(
-                results(1, reply),
-                Err(Error::Protocol(ProtocolError::Results(_)))
-            ));
+        for reply in [json!(null), json!({}), json!([]), json!([{}, {}]), json!([null]), json!([7])]
+        {
+            assert!(matches!(results(1, reply), Err(Error::Protocol(ProtocolError::Results(_)))));
         }
     }
 }

@@ -29,9 +29,7 @@ pub struct Changes {
 impl Changes {
     /// Tables with touched rows.
     pub fn tables(&self) -> impl Iterator<Item = (&str, &BTreeSet<Uuid>)> {
-        self.tables
-            .iter()
-            .map(|(table, rows)| (table.as_str(), rows))
+        self.tables.iter().map(|(table, rows)| (table.as_str(), rows))
     }
 
     /// True where nothing was touched.
@@ -50,10 +48,7 @@ impl Changes {
 impl Replica {
     /// An empty replica of the tables and columns in `schema`, which are those monitored.
     pub fn new(schema: Schema) -> Self {
-        Self {
-            schema,
-            ..Self::default()
-        }
+        Self { schema, ..Self::default() }
     }
 
     /// The number of rows.
@@ -82,10 +77,7 @@ impl Replica {
 
     /// One row.
     pub fn row(&self, table: &str, uuid: Uuid) -> Option<RowRef<'_>> {
-        self.tables
-            .get(table)?
-            .get(&uuid)
-            .map(|row| RowRef { uuid, row })
+        self.tables.get(table)?.get(&uuid).map(|row| RowRef { uuid, row })
     }
 
     /// Applies an update and tells which rows it touched.
@@ -118,9 +110,7 @@ impl Replica {
 fn weight_of(row: &Row) -> usize {
     // a row's own entry, and per column the name and a tree's share
     const ROW: usize = 64;
-    row.iter()
-        .map(|(name, value)| name.len() + size_of::<String>() + value.weight())
-        .sum::<usize>()
+    row.iter().map(|(name, value)| name.len() + size_of::<String>() + value.weight()).sum::<usize>()
         + ROW
 }
 
@@ -139,12 +129,7 @@ impl Cause {
             Self::Repeated => ReplicaError::Repeated { table, uuid },
             Self::Missing => ReplicaError::Missing { table, uuid },
             Self::UnknownColumn(column) => ReplicaError::UnknownColumn { table, column },
-            Self::Value(column, source) => ReplicaError::Value {
-                table,
-                uuid,
-                column,
-                source,
-            },
+            Self::Value(column, source) => ReplicaError::Value { table, uuid, column, source },
         }
     }
 }
@@ -273,9 +258,7 @@ impl<'a> RowRef<'a> {
 
     /// A map of integers to references.
     pub fn integer_to_uuid(self, column: &str) -> BTreeMap<i64, Uuid> {
-        self.pairs(column)
-            .filter_map(|(k, v)| Some((integer(k)?, uuid(v)?)))
-            .collect()
+        self.pairs(column).filter_map(|(k, v)| Some((integer(k)?, uuid(v)?))).collect()
     }
 }
 

@@ -17,9 +17,14 @@ pub struct MessageLimits {
     pub bytes: usize,
     /// Nested objects and arrays. Above 127 serde_json's own limit comes first.
     pub depth: usize,
-    /// Members of objects and arrays in all: a value takes far more memory than the three bytes that can ask for it.
+    /// Members of objects and arrays in all, an object counted sixteen times: a value takes far more memory than the
+    /// two bytes that can ask for it.
     pub values: usize,
 }
+
+/// What an object counts towards [`MessageLimits::values`]: its first member allocates a node with room for eleven,
+/// about 600 bytes, where a plain value takes 32.
+const OBJECT: usize = 16;
 
 /// Cuts a stream of bytes into JSON objects.
 ///
@@ -67,35 +72,22 @@ impl Decoder {
         };
         let message = self.buffer.split_to(end);
         (self.scanned, self.values) = (0, 0);
-        serde_json::from_slice(&message)
-            .map(Some)
-            .map_err(|source| DecodeError::Syntax { source })
+        serde_json::from_slice(&message).map(Some).map_err(|source| DecodeError::Syntax { source })
     }
 
     /// To be called when the stream ended.
     ///
     /// Errors: [`DecodeError::Truncated`] if that was within an object.
     pub fn finish(&self) -> Result<(), DecodeError> {
-        match self
-            .buffer
-            .iter()
-            .filter(|byte| !byte.is_ascii_whitespace())
-            .count()
-        {
+        match self.buffer.iter().filter(|byte| !byte.is_ascii_whitespace()).count() {
             0 => Ok(()),
-            _ => Err(DecodeError::Truncated {
-                received: self.buffer.len(),
-            }),
+            _ => Err(DecodeError::Truncated { received: self.buffer.len() }),
         }
     }
 
     /// Skips white space; true at the start of an object.
     fn begin(&mut self) -> Result<bool, DecodeError> {
-        let blank = self
-            .buffer
-            .iter()
-            .take_while(|byte| byte.is_ascii_whitespace())
-            .count();
+        let blank = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         self.buffer.advance(blank);
         match self.buffer.first() {
             None => Ok(false),
@@ -109,9 +101,7 @@ impl Decoder {
         for &byte in self.buffer.iter().skip(self.scanned) {
             self.scanned += 1;
             if self.scanned > self.limits.bytes {
-                return Err(DecodeError::TooLong {
-                    limit: self.limits.bytes,
-                });
+                return Err(DecodeError::TooLong { limit: self.limits.bytes });
             }
             if self.in_string {
                 match byte {
@@ -126,11 +116,9 @@ impl Decoder {
                 b'"' => self.in_string = true,
                 b'{' | b'[' => {
                     self.depth += 1;
-                    self.values += 1;
+                    self.values += if byte == b'{' { OBJECT } else { 1 };
                     if self.depth > self.limits.depth {
-                        return Err(DecodeError::TooDeep {
-                            limit: self.limits.depth,
-                        });
+                        return Err(DecodeError::TooDeep { limit: self.limits.depth });
                     }
                 }
                 b',' => self.values += 1,
@@ -144,9 +132,7 @@ impl Decoder {
                 _ => {}
             }
             if self.values > self.limits.values {
-                return Err(DecodeError::TooManyValues {
-                    limit: self.limits.values,
-                });
+                return Err(DecodeError::TooManyValues { limit: self.limits.values });
             }
         }
         Ok(None)
@@ -251,14 +237,8 @@ impl Message {
 
     fn response(id: Json, mut object: Map<String, Json>) -> Result<Self, ProtocolError> {
         match (object.remove("result"), object.remove("error")) {
-            (_, Some(error)) if !error.is_null() => Ok(Self::Response {
-                id,
-                result: Err(error),
-            }),
-            (Some(result), _) => Ok(Self::Response {
-                id,
-                result: Ok(result),
-            }),
+            (_, Some(error)) if !error.is_null() => Ok(Self::Response { id, result: Err(error) }),
+            (Some(result), _) => Ok(Self::Response { id, result: Ok(result) }),
             (None, _) => Err(ProtocolError::Message("neither result nor error")),
         }
     }
@@ -272,16 +252,10 @@ impl Message {
             Self::Notification { method, params } => {
                 json!({"method": method, "params": params, "id": null})
             }
-            Self::Response {
-                id,
-                result: Ok(result),
-            } => {
+            Self::Response { id, result: Ok(result) } => {
                 json!({"id": id, "result": result, "error": null})
             }
-            Self::Response {
-                id,
-                result: Err(error),
-            } => {
+            Self::Response { id, result: Err(error) } => {
                 json!({"id": id, "result": null, "error": error})
             }
         }

@@ -35,15 +35,9 @@ impl AtomicType {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Integer,
-            Self::Real,
-            Self::Boolean,
-            Self::String,
-            Self::Uuid,
-        ]
-        .into_iter()
-        .find(|kind| kind.name() == name)
+        [Self::Integer, Self::Real, Self::Boolean, Self::String, Self::Uuid]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 }
 
@@ -65,12 +59,7 @@ pub struct ColumnType {
 impl ColumnType {
     /// A mandatory scalar.
     pub const fn scalar(key: AtomicType) -> Self {
-        Self {
-            key,
-            value: None,
-            min: 1,
-            max: Some(1),
-        }
+        Self { key, value: None, min: 1, max: Some(1) }
     }
 
     /// True where a modification comes as a difference and not as the new value.
@@ -101,12 +90,7 @@ impl ColumnType {
             Some(value) => Some(base(value)?),
             None => None,
         };
-        Some(Self {
-            key: base(object.get("key")?)?,
-            value,
-            min,
-            max,
-        })
+        Some(Self { key: base(object.get("key")?)?, value, min, max })
     }
 }
 
@@ -138,9 +122,7 @@ impl Schema {
     ///
     /// Errors: [`SchemaError`] where it does not follow RFC 7047, section 3.2.
     pub fn parse(json: &Json) -> Result<Self, SchemaError> {
-        let object = json
-            .as_object()
-            .ok_or(SchemaError::Malformed("schema is no object"))?;
+        let object = json.as_object().ok_or(SchemaError::Malformed("schema is no object"))?;
         let text = |name: &str| object.get(name).and_then(Json::as_str).unwrap_or_default();
         let tables =
             member(object, "tables").ok_or(SchemaError::Malformed("schema without tables"))?;
@@ -156,13 +138,9 @@ impl Schema {
                 .ok_or(SchemaError::Malformed("table without columns"))?;
             let mut parsed = TableSchema::default();
             for (column, definition) in columns {
-                let ty = definition
-                    .get("type")
-                    .and_then(ColumnType::parse)
-                    .ok_or_else(|| SchemaError::ColumnType {
-                        table: short(name),
-                        column: short(column),
-                    })?;
+                let ty = definition.get("type").and_then(ColumnType::parse).ok_or_else(|| {
+                    SchemaError::ColumnType { table: short(name), column: short(column) }
+                })?;
                 parsed.columns.insert(column.clone(), ty);
             }
             schema.tables.insert(name.clone(), parsed);
@@ -219,18 +197,10 @@ mod tests {
 
     #[test]
     fn types_of_rfc_7047() {
-        assert_eq!(
-            ty(json!("string")),
-            Some(ColumnType::scalar(AtomicType::String))
-        );
+        assert_eq!(ty(json!("string")), Some(ColumnType::scalar(AtomicType::String)));
         assert_eq!(
             ty(json!({"key": {"type": "uuid", "refTable": "Port"}, "min": 0, "max": "unlimited"})),
-            Some(ColumnType {
-                key: AtomicType::Uuid,
-                value: None,
-                min: 0,
-                max: None
-            })
+            Some(ColumnType { key: AtomicType::Uuid, value: None, min: 0, max: None })
         );
         assert_eq!(
             ty(json!({"key": "string", "value": "integer", "min": 0, "max": 3})),
@@ -263,21 +233,12 @@ mod tests {
 
     #[test]
     fn refused_schemas_name_the_place() {
-        assert!(matches!(
-            Schema::parse(&json!([])),
-            Err(SchemaError::Malformed(_))
-        ));
-        assert!(matches!(
-            Schema::parse(&json!({"tables": 3})),
-            Err(SchemaError::Malformed(_))
-        ));
+        assert!(matches!(Schema::parse(&json!([])), Err(SchemaError::Malformed(_))));
+        assert!(matches!(Schema::parse(&json!({"tables": 3})), Err(SchemaError::Malformed(_))));
         let broken = json!({"tables": {"T": {"columns": {"c": {"type": "odd"}}}}});
         assert_eq!(
             Schema::parse(&broken),
-            Err(SchemaError::ColumnType {
-                table: "T".into(),
-                column: "c".into()
-            })
+            Err(SchemaError::ColumnType { table: "T".into(), column: "c".into() })
         );
     }
 }

@@ -119,10 +119,7 @@ impl Atom {
     /// Errors: [`ValueError::Type`] for another kind of JSON value, [`ValueError::Uuid`] for a malformed UUID.
     pub fn from_json(kind: AtomicType, json: Json) -> Result<Self, ValueError> {
         let found = json_kind(&json);
-        let wrong = || ValueError::Type {
-            expected: kind.name(),
-            found,
-        };
+        let wrong = || ValueError::Type { expected: kind.name(), found };
         match (kind, json) {
             (AtomicType::Integer, Json::Number(number)) => {
                 integer(&number).map(Self::Integer).ok_or_else(wrong)
@@ -257,12 +254,7 @@ impl Value {
 
     /// A map.
     pub fn map<K: Into<Atom>, V: Into<Atom>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self::Map(
-            pairs
-                .into_iter()
-                .map(|(k, v)| (k.into(), v.into()))
-                .collect(),
-        )
+        Self::Map(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
     }
 
     /// What a column holds that nobody has set, and that updates therefore leave out.
@@ -271,10 +263,9 @@ impl Value {
             (None, 0) => Self::Set(BTreeSet::new()),
             (None, _) => Self::scalar(Atom::default_of(ty.key)),
             (Some(_), 0) => Self::Map(BTreeMap::new()),
-            (Some(value), _) => Self::Map(BTreeMap::from([(
-                Atom::default_of(ty.key),
-                Atom::default_of(*value),
-            )])),
+            (Some(value), _) => {
+                Self::Map(BTreeMap::from([(Atom::default_of(ty.key), Atom::default_of(*value))]))
+            }
         }
     }
 
@@ -286,11 +277,7 @@ impl Value {
         let value = Self::members(ty, json)?;
         let found = value.len();
         if found < ty.min || ty.max.is_some_and(|max| found > max) {
-            return Err(ValueError::Count {
-                found,
-                min: ty.min,
-                max: ty.max,
-            });
+            return Err(ValueError::Count { found, min: ty.min, max: ty.max });
         }
         Ok(value)
     }
@@ -299,11 +286,7 @@ impl Value {
     ///
     /// Errors: as [`Value::from_json`].
     pub fn difference_from_json(ty: &ColumnType, json: Json) -> Result<Self, ValueError> {
-        if ty.is_composite() {
-            Self::members(ty, json)
-        } else {
-            Self::from_json(ty, json)
-        }
+        if ty.is_composite() { Self::members(ty, json) } else { Self::from_json(ty, json) }
     }
 
     /// Applies a difference of `update2`.
@@ -336,25 +319,15 @@ impl Value {
                 }
             }
             (Self::Set(_), Self::Map(_)) => {
-                return Err(ValueError::Type {
-                    expected: "set",
-                    found: "map",
-                });
+                return Err(ValueError::Type { expected: "set", found: "map" });
             }
             (Self::Map(_), Self::Set(_)) => {
-                return Err(ValueError::Type {
-                    expected: "map",
-                    found: "set",
-                });
+                return Err(ValueError::Type { expected: "map", found: "set" });
             }
         }
         let found = self.len();
         if found < ty.min || ty.max.is_some_and(|max| found > max) {
-            return Err(ValueError::Count {
-                found,
-                min: ty.min,
-                max: ty.max,
-            });
+            return Err(ValueError::Count { found, min: ty.min, max: ty.max });
         }
         Ok(())
     }
@@ -365,16 +338,10 @@ impl Value {
                 let mut pairs = BTreeMap::new();
                 for pair in tagged("map", json)? {
                     let Json::Array(pair) = pair else {
-                        return Err(ValueError::Type {
-                            expected: "pair",
-                            found: json_kind(&pair),
-                        });
+                        return Err(ValueError::Type { expected: "pair", found: json_kind(&pair) });
                     };
                     let Ok([k, v]) = <[Json; 2]>::try_from(pair) else {
-                        return Err(ValueError::Type {
-                            expected: "pair",
-                            found: "array",
-                        });
+                        return Err(ValueError::Type { expected: "pair", found: "array" });
                     };
                     let k = Atom::from_json(ty.key, k)?;
                     if pairs.insert(k, Atom::from_json(value, v)?).is_some() {
@@ -407,10 +374,8 @@ impl Value {
                 }
             },
             Self::Map(pairs) => {
-                let list: Vec<Json> = pairs
-                    .iter()
-                    .map(|(k, v)| Json::from(vec![k.to_json(), v.to_json()]))
-                    .collect();
+                let list: Vec<Json> =
+                    pairs.iter().map(|(k, v)| Json::from(vec![k.to_json(), v.to_json()])).collect();
                 Json::from(vec![Json::from("map"), Json::from(list)])
             }
         }
@@ -498,32 +463,20 @@ fn upper(max: &Option<usize>) -> String {
 }
 
 fn is_tagged(tag: &str, json: &Json) -> bool {
-    json.as_array()
-        .and_then(|list| list.first())
-        .and_then(Json::as_str)
-        == Some(tag)
+    json.as_array().and_then(|list| list.first()).and_then(Json::as_str) == Some(tag)
 }
 
 fn tagged(tag: &'static str, json: Json) -> Result<Vec<Json>, ValueError> {
     if !is_tagged(tag, &json) {
-        return Err(ValueError::Type {
-            expected: tag,
-            found: json_kind(&json),
-        });
+        return Err(ValueError::Type { expected: tag, found: json_kind(&json) });
     }
     let found = json_kind(&json);
     match json {
         Json::Array(list) => match <[Json; 2]>::try_from(list) {
             Ok([_, Json::Array(members)]) => Ok(members),
-            _ => Err(ValueError::Type {
-                expected: tag,
-                found,
-            }),
+            _ => Err(ValueError::Type { expected: tag, found }),
         },
-        _ => Err(ValueError::Type {
-            expected: tag,
-            found,
-        }),
+        _ => Err(ValueError::Type { expected: tag, found }),
     }
 }
 

@@ -46,6 +46,12 @@ impl Vswitch {
         self.client.connected()
     }
 
+    /// Why there is no connection, in one line for people; `None` while there is one and before the first attempt
+    /// failed.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.client.trouble()
+    }
+
     /// Runs one transaction and gives one result per operation.
     ///
     /// When it returns, [`Vswitch::watch`] already shows what it changed in the monitored tables.

@@ -1,4 +1,5 @@
 //! The client against a real ovsdb-server and ovs-vswitchd with a dummy datapath, in a private folder.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,11 +28,7 @@ impl Process {
     fn start(command: &mut Command, log: &Path) -> Self {
         let log = fs::File::create(log).unwrap();
         let name = command.get_program().to_owned();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         Self(child.unwrap_or_else(|error| {
             panic!("cannot start {name:?} ({error}): these tests need Open vSwitch (`make test` installs it)")
         }))
@@ -58,11 +55,7 @@ impl Ovs {
             "{SCHEMA} is missing: these tests need Open vSwitch (`make test` installs it)"
         );
         let folder = tempfile::tempdir().unwrap();
-        let mut ovs = Self {
-            server: None,
-            vswitchd: None,
-            folder,
-        };
+        let mut ovs = Self { server: None, vswitchd: None, folder };
         let database = ovs.path("conf.db");
         ovs.run("ovsdb-tool", &["create", &database, SCHEMA]).await;
         ovs.start_server().await;
@@ -94,14 +87,7 @@ impl Ovs {
         // waits for the server itself
         self.run(
             "ovsdb-client",
-            &[
-                "-t",
-                "30",
-                "wait",
-                &self.remote(),
-                "Open_vSwitch",
-                "connected",
-            ],
+            &["-t", "30", "wait", &self.remote(), "Open_vSwitch", "connected"],
         )
         .await;
     }
@@ -116,9 +102,7 @@ impl Ovs {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command
-            .env("OVS_RUNDIR", self.folder.path())
-            .env("OVS_LOGDIR", self.folder.path());
+        command.env("OVS_RUNDIR", self.folder.path()).env("OVS_LOGDIR", self.folder.path());
         command
     }
 
@@ -139,10 +123,8 @@ impl Ovs {
 
     async fn vsctl(&self, args: &str) -> String {
         let database = format!("--db={}", self.remote());
-        let all: Vec<&str> = ["-t", "30", database.as_str()]
-            .into_iter()
-            .chain(args.split(' '))
-            .collect();
+        let all: Vec<&str> =
+            ["-t", "30", database.as_str()].into_iter().chain(args.split(' ')).collect();
         self.run("ovs-vsctl", &all).await
     }
 
@@ -235,34 +217,17 @@ impl Ovs {
 
     async fn table(&self, table: &str) -> Vec<Dumped> {
         let remote = self.remote();
-        let args = [
-            "--format=json",
-            "--data=json",
-            "dump",
-            &remote,
-            "Open_vSwitch",
-            table,
-        ];
+        let args = ["--format=json", "--data=json", "dump", &remote, "Open_vSwitch", table];
         let text = self.run("ovsdb-client", &args).await;
         let json: Json = serde_json::from_str(&text).unwrap();
-        let headings: Vec<String> = json["headings"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(as_text)
-            .collect();
+        let headings: Vec<String> =
+            json["headings"].as_array().unwrap().iter().map(as_text).collect();
         json["data"]
             .as_array()
             .unwrap()
             .iter()
             .map(|row| {
-                Dumped(
-                    headings
-                        .iter()
-                        .cloned()
-                        .zip(row.as_array().unwrap().clone())
-                        .collect(),
-                )
+                Dumped(headings.iter().cloned().zip(row.as_array().unwrap().clone()).collect())
             })
             .collect()
     }
@@ -286,10 +251,7 @@ impl Dumped {
 
     fn map(&self, column: &str) -> Vec<(Json, Json)> {
         let pairs = self.0[column][1].as_array().unwrap();
-        pairs
-            .iter()
-            .map(|pair| (pair[0].clone(), pair[1].clone()))
-            .collect()
+        pairs.iter().map(|pair| (pair[0].clone(), pair[1].clone())).collect()
     }
 
     fn text(&self, column: &str) -> Option<String> {
@@ -301,10 +263,7 @@ impl Dumped {
     }
 
     fn strings(&self, column: &str) -> BTreeMap<String, String> {
-        self.map(column)
-            .iter()
-            .map(|(k, v)| (as_text(k), as_text(v)))
-            .collect()
+        self.map(column).iter().map(|(k, v)| (as_text(k), as_text(v))).collect()
     }
 }
 
@@ -349,10 +308,7 @@ async fn with_driver(driver: Driver, test: impl Future<Output = ()>) {
 }
 
 fn interface<'a>(state: &'a SwitchState, name: &str) -> Option<&'a vswitch::InterfaceRow> {
-    state
-        .interfaces
-        .values()
-        .find(|interface| interface.name == name)
+    state.interfaces.values().find(|interface| interface.name == name)
 }
 
 fn has_ofport(state: &SwitchState, name: &str) -> bool {
@@ -426,16 +382,10 @@ async fn a_killed_server_is_found_again() {
             connected.wait_for(|connected| *connected).await.unwrap();
             ovs.server = None;
             connected.wait_for(|connected| !connected).await.unwrap();
-            assert!(matches!(
-                vswitch.transact(vec![]).await,
-                Err(Error::NotConnected)
-            ));
+            assert!(matches!(vswitch.transact(vec![]).await, Err(Error::NotConnected)));
             assert!(watch.borrow().as_ref().unwrap().bridges.contains_key("br0"));
             ovs.start_server().await;
-            ovs.vsctl(&format!(
-                "add-port br0 r{round} -- set interface r{round} type=dummy"
-            ))
-            .await;
+            ovs.vsctl(&format!("add-port br0 r{round} -- set interface r{round} type=dummy")).await;
             until(&mut watch, |state| has_ofport(state, &format!("r{round}"))).await;
             until_dump(&ovs, &mut watch).await;
         }
@@ -507,6 +457,13 @@ async fn names_show_in_dumps_and_other_tables_are_kept() {
         let log = fs::metadata(ovs.path("conf.db")).unwrap().len();
         vswitch.name_tables("br0", &names).await.unwrap();
         assert_eq!(fs::metadata(ovs.path("conf.db")).unwrap().len(), log);
+
+        // a bridge without any settings of tables
+        ovs.vsctl("add-br br1 -- set bridge br1 datapath_type=dummy").await;
+        until(&mut watch, |state| state.bridges.contains_key("br1")).await;
+        vswitch.name_tables("br1", &names).await.unwrap();
+        until_dump(&ovs, &mut watch).await;
+        assert_eq!(watch.borrow().as_ref().unwrap().bridges["br1"].flow_tables.len(), 3);
 
         let renamed = BTreeMap::from([(30, "Source".to_owned())]);
         vswitch.name_tables("br0", &renamed).await.unwrap();

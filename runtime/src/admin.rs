@@ -123,11 +123,7 @@ impl Admin {
     }
 
     async fn answer_one(&self, mut stream: Box<dyn Stream>) {
-        let request = http::read(
-            &mut stream,
-            self.limits.request_bytes,
-            self.limits.read_timeout,
-        );
+        let request = http::read(&mut stream, self.limits.request_bytes, self.limits.read_timeout);
         let response = match request.await {
             Ok(request) => {
                 let mut response = self.respond(&request);
@@ -144,10 +140,7 @@ impl Admin {
 
     fn respond(&self, request: &http::Request) -> Response {
         let source = |source: &Option<Source>, content_type| match source {
-            Some(source) => Response {
-                content_type,
-                ..Response::text(200, source())
-            },
+            Some(source) => Response { content_type, ..Response::text(200, source()) },
             None => Response::text(404, "not offered by this program\n"),
         };
         if !request.known_method {
@@ -187,9 +180,7 @@ impl Admin {
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin")
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
+        f.debug_struct("Admin").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
@@ -211,12 +202,7 @@ struct Response {
 
 impl Response {
     fn text(status: u16, body: impl Into<String>) -> Self {
-        Self {
-            status,
-            content_type: TEXT,
-            body: body.into(),
-            head_only: false,
-        }
+        Self { status, content_type: TEXT, body: body.into(), head_only: false }
     }
 }
 
@@ -260,11 +246,7 @@ impl Listener {
     pub fn unix_path(&self) -> Option<PathBuf> {
         match self {
             Self::Tcp(_) => None,
-            Self::Unix(listener) => listener
-                .local_addr()
-                .ok()?
-                .as_pathname()
-                .map(Path::to_owned),
+            Self::Unix(listener) => listener.local_addr().ok()?.as_pathname().map(Path::to_owned),
         }
     }
 

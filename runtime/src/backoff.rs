@@ -24,12 +24,7 @@ impl Backoff {
         // neighbouring seeds give different pauses from the first on, and no seed gives 0, where the generator would
         // stay (a multiplication by 2^64 / golden ratio)
         let random = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        Self {
-            min,
-            max,
-            next: min.min(max),
-            random,
-        }
+        Self { min, max, next: min.min(max), random }
     }
 
     /// The next pause is the shortest again.
@@ -69,10 +64,7 @@ mod tests {
             for full in [100, 200, 400, 800, 1000, 1000] {
                 let full = Duration::from_millis(full);
                 let pause = backoff.pause();
-                assert!(
-                    pause <= full && pause >= full / 2,
-                    "seed {seed}: {pause:?} of {full:?}"
-                );
+                assert!(pause <= full && pause >= full / 2, "seed {seed}: {pause:?} of {full:?}");
             }
             backoff.reset();
             assert!(backoff.pause() <= MIN);

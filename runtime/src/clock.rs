@@ -51,9 +51,7 @@ impl TestClock {
 
     /// Stands at `wall`.
     pub fn at(wall: SystemTime) -> Self {
-        Self {
-            time: Arc::new(Mutex::new((Instant::now(), wall))),
-        }
+        Self { time: Arc::new(Mutex::new((Instant::now(), wall))) }
     }
 
     /// Moves both times on.
@@ -96,10 +94,7 @@ mod tests {
         assert_eq!(shared.now(), before);
         clock.advance(Duration::from_secs(3));
         assert_eq!(shared.now() - before, Duration::from_secs(3));
-        assert_eq!(
-            shared.wall(),
-            SystemTime::UNIX_EPOCH + Duration::from_secs(3)
-        );
+        assert_eq!(shared.wall(), SystemTime::UNIX_EPOCH + Duration::from_secs(3));
     }
 
     #[tokio::test(start_paused = true)]

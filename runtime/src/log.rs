@@ -56,16 +56,12 @@ impl LogHandle {
     ///
     /// Errors: [`LogError::Filter`]; the filter then stays as it was.
     pub fn set_filter(&self, filter: &str) -> Result<(), LogError> {
-        self.filter
-            .reload(parse(filter)?)
-            .map_err(|source| LogError::Reload { source })
+        self.filter.reload(parse(filter)?).map_err(|source| LogError::Reload { source })
     }
 
     /// The filter in force.
     pub fn filter(&self) -> String {
-        self.filter
-            .with_current(EnvFilter::to_string)
-            .unwrap_or_default()
+        self.filter.with_current(EnvFilter::to_string).unwrap_or_default()
     }
 }
 
@@ -79,9 +75,7 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<LogHandle, LogErr
         Err(std::env::VarError::NotUnicode(_)) => return Err(LogError::Variable),
     };
     let (subscriber, handle) = build(format, &filter, io::stderr)?;
-    subscriber
-        .try_init()
-        .map_err(|source| LogError::Twice { source })?;
+    subscriber.try_init().map_err(|source| LogError::Twice { source })?;
     Ok(handle)
 }
 
@@ -107,10 +101,7 @@ where
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()
         .parse(filter)
-        .map_err(|source| LogError::Filter {
-            filter: filter.to_owned(),
-            source,
-        })
+        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })
 }
 
 /// Why logging could not be set up or changed.
@@ -189,10 +180,7 @@ mod tests {
         });
         let text = lines.take();
         assert_eq!(text.lines().count(), 1);
-        assert!(
-            text.starts_with('{') && text.contains(r#""port":7"#),
-            "{text}"
-        );
+        assert!(text.starts_with('{') && text.contains(r#""port":7"#), "{text}");
     }
 
     #[test]
@@ -204,10 +192,7 @@ mod tests {
             handle.set_filter("info").unwrap();
             tracing::info!("after");
             assert!(lines.take().contains("after"));
-            assert!(matches!(
-                handle.set_filter("a=b=c"),
-                Err(LogError::Filter { .. })
-            ));
+            assert!(matches!(handle.set_filter("a=b=c"), Err(LogError::Filter { .. })));
             assert_eq!(handle.filter(), "info");
         });
     }
@@ -217,9 +202,6 @@ mod tests {
         for format in [LogFormat::Text, LogFormat::Json] {
             assert_eq!(format.to_string().parse::<LogFormat>().unwrap(), format);
         }
-        assert!(matches!(
-            "xml".parse::<LogFormat>(),
-            Err(LogError::Format(_))
-        ));
+        assert!(matches!("xml".parse::<LogFormat>(), Err(LogError::Format(_))));
     }
 }

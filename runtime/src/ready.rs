@@ -48,19 +48,13 @@ impl Ready {
 
     /// With a clock of the caller's.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            gates: watch::Sender::new(BTreeMap::new()),
-        }
+        Self { clock, gates: watch::Sender::new(BTreeMap::new()) }
     }
 
     /// A new gate, closed with the reason "not yet opened". Whoever can tell keeps it; when it is dropped it closes for
     /// good. Make all gates before the first opens. A name that exists is taken over.
     pub fn gate(&self, name: impl Into<Cow<'static, str>>) -> Gate {
-        let gate = Gate {
-            ready: self.clone(),
-            name: name.into(),
-        };
+        let gate = Gate { ready: self.clone(), name: name.into() };
         gate.set(false, "not yet opened", true);
         gate
     }
@@ -138,12 +132,7 @@ impl Gate {
                     reason.clone_into(&mut state.reason);
                 }
                 _ => {
-                    let state = State {
-                        open,
-                        since,
-                        since_wall,
-                        reason: reason.to_owned(),
-                    };
+                    let state = State { open, since, since_wall, reason: reason.to_owned() };
                     gates.insert(self.name.clone(), state);
                 }
             }
@@ -167,14 +156,7 @@ mod tests {
         ready
             .report()
             .into_iter()
-            .map(|gate| {
-                (
-                    gate.name.into_owned(),
-                    gate.open,
-                    gate.age.as_secs(),
-                    gate.reason,
-                )
-            })
+            .map(|gate| (gate.name.into_owned(), gate.open, gate.age.as_secs(), gate.reason))
             .collect()
     }
 
@@ -213,10 +195,7 @@ mod tests {
                 ("switch".to_owned(), false, 7, "refused".to_owned()),
             ]
         );
-        assert_eq!(
-            ready.report()[0].since,
-            SystemTime::UNIX_EPOCH + Duration::from_secs(5)
-        );
+        assert_eq!(ready.report()[0].since, SystemTime::UNIX_EPOCH + Duration::from_secs(5));
     }
 
     #[tokio::test]

@@ -49,10 +49,7 @@ mod tests {
         let Ok(mode) = std::env::var(CHILD) else {
             return;
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let drain = CancellationToken::new();
             let _signals = crate::task::spawn("signals", listen(drain.clone()).unwrap());
@@ -88,10 +85,8 @@ mod tests {
         }
 
         fn signal(&self, signal: &str) {
-            let status = Command::new("kill")
-                .args([signal, &self.0.id().to_string()])
-                .status()
-                .unwrap();
+            let status =
+                Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
             assert!(status.success());
         }
     }

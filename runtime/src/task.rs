@@ -22,10 +22,7 @@ where
 {
     let name = name.into();
     let span = tracing::info_span!("task", %name);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that replaces it"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that replaces it")]
     let handle = tokio::spawn(future.instrument(span));
     Task { name, handle }
 }
@@ -261,10 +258,7 @@ mod tests {
         let task: Task<()> = spawn("bad", async { panic!("number {}", 7) });
         assert_eq!(
             task.join().await,
-            Err(TaskError::Panicked {
-                name: "bad".into(),
-                message: "number 7".into()
-            })
+            Err(TaskError::Panicked { name: "bad".into(), message: "number 7".into() })
         );
     }
 
@@ -299,17 +293,11 @@ mod tests {
         let end = set.failed().await;
         assert_eq!(end.to_string(), "task panics panicked: oh");
         set.spawn_fallible("fails", async { Err::<(), _>("no socket") });
-        assert_eq!(
-            set.failed().await.reason,
-            EndReason::Failed("no socket".into())
-        );
+        assert_eq!(set.failed().await.reason, EndReason::Failed("no socket".into()));
         set.spawn("returns", async {});
         assert_eq!(
             set.failed().await,
-            TaskEnd {
-                name: "returns".into(),
-                reason: EndReason::Ended
-            }
+            TaskEnd { name: "returns".into(), reason: EndReason::Ended }
         );
         assert_eq!(set.len(), 1);
     }
@@ -337,9 +325,6 @@ mod tests {
         set.spawn("quick", async {});
         let ends = set.drain(Duration::from_secs(5)).await;
         let reasons: Vec<_> = ends.iter().map(|end| (&*end.name, &end.reason)).collect();
-        assert_eq!(
-            reasons,
-            [("quick", &EndReason::Ended), ("stuck", &EndReason::Aborted)]
-        );
+        assert_eq!(reasons, [("quick", &EndReason::Ended), ("stuck", &EndReason::Aborted)]);
     }
 }

@@ -19,12 +19,7 @@ impl Backoff {
 
     fn seeded(min: Duration, max: Duration, seed: u64) -> Self {
         // xorshift stays at 0 for ever
-        Self {
-            min,
-            max,
-            next: min.min(max),
-            random: seed | 1,
-        }
+        Self { min, max, next: min.min(max), random: seed | 1 }
     }
 
     pub(super) fn reset(&mut self) {

@@ -23,8 +23,7 @@ struct Connected(watch::Sender<bool>);
 
 impl Connected {
     fn set(&self, value: bool) {
-        self.0
-            .send_if_modified(|current| std::mem::replace(current, value) != value);
+        self.0.send_if_modified(|current| std::mem::replace(current, value) != value);
     }
 }
 
@@ -41,6 +40,7 @@ pub(super) async fn run(
     mut observer: impl Observer,
     mut queue: mpsc::Receiver<Request>,
     connected: watch::Sender<bool>,
+    trouble: watch::Sender<Option<String>>,
 ) {
     let connected = Connected(connected);
     let mut backoff = Backoff::new(options.backoff_min, options.backoff_max);
@@ -57,9 +57,11 @@ pub(super) async fn run(
                     session: &mut session,
                     observer: &mut observer,
                     connected: &connected,
+                    trouble: &trouble,
                     live_since: &mut live_since,
                 };
                 let Err(error) = link.converse(&mut queue, &options).await;
+                trouble.send_replace(Some(chain(&error)));
                 connected.set(false);
                 session.abandon();
                 error
@@ -77,6 +79,11 @@ pub(super) async fn run(
         } else {
             tracing::debug!(%target, %cause, ?pause, "still no database connection");
         }
+        trouble.send_if_modified(|told| {
+            let news = told.as_ref() != Some(&cause);
+            *told = Some(cause.clone());
+            news
+        });
         last_cause = cause;
         refusing(&mut queue, sleep(pause)).await;
     }
@@ -131,14 +138,8 @@ async fn until_open(
     let after = options.connect_timeout;
     match refusing(queue, timeout(after, open(target))).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(source)) => Err(Error::Connect {
-            target: target.to_string(),
-            source,
-        }),
-        Err(_) => Err(Error::Timeout {
-            what: "connection",
-            after,
-        }),
+        Ok(Err(source)) => Err(Error::Connect { target: target.to_string(), source }),
+        Err(_) => Err(Error::Timeout { what: "connection", after }),
     }
 }
 
@@ -148,6 +149,7 @@ struct Link<'a, 'o, O> {
     session: &'a mut Session<'o>,
     observer: &'a mut O,
     connected: &'a Connected,
+    trouble: &'a watch::Sender<Option<String>>,
     live_since: &'a mut Option<Instant>,
 }
 
@@ -180,6 +182,7 @@ impl<O: Observer> Link<'_, '_, O> {
                         if !was_live && self.session.is_live() {
                             tracing::info!("database connected, replica full");
                             *self.live_since = Some(Instant::now());
+                            self.trouble.send_replace(None);
                             self.connected.set(true);
                         }
                     }

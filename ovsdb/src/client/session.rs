@@ -25,11 +25,7 @@ enum Phase {
     /// Waits for the reply to `get_schema`.
     Schema { id: u64 },
     /// Waits for the reply to the monitor request.
-    Monitor {
-        id: u64,
-        method: Method,
-        wanted: Schema,
-    },
+    Monitor { id: u64, method: Method, wanted: Schema },
     /// Follows updates.
     Live { method: Method },
 }
@@ -81,9 +77,8 @@ impl<'a> Session<'a> {
         };
         // without it the server drops us whenever a database is added, removed or converted
         session.aware = session.request("set_db_change_aware", &json!([true]));
-        session.phase = Phase::Schema {
-            id: session.request("get_schema", &json!([options.database])),
-        };
+        session.phase =
+            Phase::Schema { id: session.request("get_schema", &json!([options.database])) };
         session
     }
 
@@ -100,27 +95,16 @@ impl<'a> Session<'a> {
         self.heard = now;
     }
 
-    /// When [`Session::alarm`] is due, if ever.
+    /// When to wake without a message, and for what.
     pub(super) fn deadline(&self) -> (Instant, Alarm) {
-        let Options {
-            handshake_timeout,
-            probe_timeout,
-            request_timeout,
-            ..
-        } = *self.options;
+        let Options { handshake_timeout, probe_timeout, request_timeout, .. } = *self.options;
         if !self.is_live() {
-            let fail = Alarm::Fail {
-                what: "full replica",
-                after: handshake_timeout,
-            };
+            let fail = Alarm::Fail { what: "full replica", after: handshake_timeout };
             return (self.started + handshake_timeout, fail);
         }
         let mut first = match (self.probe, self.options.probe_interval) {
             (Some((_, sent)), _) => {
-                let fail = Alarm::Fail {
-                    what: "answer to a probe",
-                    after: probe_timeout,
-                };
+                let fail = Alarm::Fail { what: "answer to a probe", after: probe_timeout };
                 Some((sent.max(self.heard) + probe_timeout, fail))
             }
             (None, Some(interval)) => Some((self.heard + interval, Alarm::Probe)),
@@ -129,10 +113,7 @@ impl<'a> Session<'a> {
         if let Some(oldest) = self.pending.values().next() {
             let at = oldest.since + request_timeout;
             if first.as_ref().is_none_or(|(due, _)| at < *due) {
-                let fail = Alarm::Fail {
-                    what: "answer to a transaction",
-                    after: request_timeout,
-                };
+                let fail = Alarm::Fail { what: "answer to a transaction", after: request_timeout };
                 first = Some((at, fail));
             }
         }
@@ -154,18 +135,10 @@ impl<'a> Session<'a> {
         if size > limit {
             self.output.truncate(before);
             // the caller may have gone
-            let _ = request
-                .reply
-                .send(Err(Error::RequestTooLarge { size, limit }));
+            let _ = request.reply.send(Err(Error::RequestTooLarge { size, limit }));
             return;
         }
-        self.pending.insert(
-            id,
-            Pending {
-                request,
-                since: now,
-            },
-        );
+        self.pending.insert(id, Pending { request, since: now });
     }
 
     /// Takes one message.
@@ -272,11 +245,7 @@ impl<'a> Session<'a> {
                 self.monitor(Method::MonitorCond, wanted);
                 Ok(())
             }
-            Phase::Monitor {
-                id: expected,
-                method,
-                wanted,
-            } if id == expected => match result {
+            Phase::Monitor { id: expected, method, wanted } if id == expected => match result {
                 Ok(updates) => {
                     self.replica = Replica::new(wanted);
                     self.apply(method, updates)?;
@@ -304,16 +273,10 @@ impl<'a> Session<'a> {
         let changes = self.replica.apply(TableUpdates::parse(method, updates)?)?;
         let limits = &self.options.limits;
         if self.replica.len() > limits.replica_rows {
-            return Err(ReplicaError::Rows {
-                limit: limits.replica_rows,
-            }
-            .into());
+            return Err(ReplicaError::Rows { limit: limits.replica_rows }.into());
         }
         if self.replica.weight() > limits.replica_bytes {
-            return Err(ReplicaError::Weight {
-                limit: limits.replica_bytes,
-            }
-            .into());
+            return Err(ReplicaError::Weight { limit: limits.replica_bytes }.into());
         }
         Ok(changes)
     }
@@ -337,17 +300,12 @@ impl<'a> Session<'a> {
 
 fn refused(method: &str, error: &Json) -> Error {
     let (text, details) = match error {
-        Json::Object(object) => op::error_text(
-            object.get("error").unwrap_or(&Json::Null),
-            object.get("details"),
-        ),
+        Json::Object(object) => {
+            op::error_text(object.get("error").unwrap_or(&Json::Null), object.get("details"))
+        }
         text => op::error_text(text, None),
     };
-    Error::Refused {
-        method: method.to_owned(),
-        error: text,
-        details,
-    }
+    Error::Refused { method: method.to_owned(), error: text, details }
 }
 
 /// OVS says it as a bare string or within an object, depending on the version.

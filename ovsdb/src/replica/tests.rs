@@ -8,40 +8,19 @@ use serde_json::{Map, Value as Json, json};
 
 /// One column of each way in which updates tell of changes.
 fn schema() -> Schema {
-    let ty = |key, value, min, max| ColumnType {
-        key,
-        value,
-        min,
-        max,
-    };
+    let ty = |key, value, min, max| ColumnType { key, value, min, max };
     let columns = [
         ("scalar", ColumnType::scalar(AtomicType::String)),
         ("optional", ty(AtomicType::Integer, None, 0, Some(1))),
         ("set", ty(AtomicType::Integer, None, 0, None)),
         ("some", ty(AtomicType::Uuid, None, 1, None)),
-        (
-            "map",
-            ty(AtomicType::String, Some(AtomicType::Integer), 0, None),
-        ),
-        (
-            "pair",
-            ty(AtomicType::String, Some(AtomicType::Integer), 0, Some(1)),
-        ),
+        ("map", ty(AtomicType::String, Some(AtomicType::Integer), 0, None)),
+        ("pair", ty(AtomicType::String, Some(AtomicType::Integer), 0, Some(1))),
     ];
-    let columns = columns
-        .map(|(name, ty)| (name.to_owned(), ty))
-        .into_iter()
-        .collect();
+    let columns = columns.map(|(name, ty)| (name.to_owned(), ty)).into_iter().collect();
     let table = TableSchema { columns };
-    let tables = ["A", "B"]
-        .map(|name| (name.to_owned(), table.clone()))
-        .into_iter()
-        .collect();
-    Schema {
-        name: "D".into(),
-        version: "1.0.0".into(),
-        tables,
-    }
+    let tables = ["A", "B"].map(|name| (name.to_owned(), table.clone())).into_iter().collect();
+    Schema { name: "D".into(), version: "1.0.0".into(), tables }
 }
 
 type Model = BTreeMap<(String, Uuid), Row>;
@@ -86,14 +65,8 @@ fn difference(name: &str, old: &Value, new: &Value) -> Value {
         }
         ("map", Value::Map(old), Value::Map(new)) => {
             let gone = old.iter().filter(|(key, _)| !new.contains_key(key));
-            let changed = new
-                .iter()
-                .filter(|(key, value)| old.get(key) != Some(value));
-            Value::Map(
-                gone.chain(changed)
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect(),
-            )
+            let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
+            Value::Map(gone.chain(changed).map(|(k, v)| (k.clone(), v.clone())).collect())
         }
         _ => new.clone(),
     }
@@ -110,10 +83,7 @@ fn without_defaults(row: &Row) -> Json {
 }
 
 fn all(row: &Row) -> Json {
-    row.iter()
-        .map(|(name, value)| (name.clone(), value.to_json()))
-        .collect::<Map<_, _>>()
-        .into()
+    row.iter().map(|(name, value)| (name.clone(), value.to_json())).collect::<Map<_, _>>().into()
 }
 
 /// What a server tells when its rows go from `old` to `new`.
@@ -131,10 +101,7 @@ fn told(method: Method, kind: &str, old: &Model, new: &Model) -> Json {
                     .iter()
                     .filter(|(column, value)| old[*column] != **value)
                     .map(|(column, value)| {
-                        (
-                            column.clone(),
-                            difference(column, &old[column], value).to_json(),
-                        )
+                        (column.clone(), difference(column, &old[column], value).to_json())
                     })
                     .collect();
                 json!({"modify": changed})
@@ -145,9 +112,7 @@ fn told(method: Method, kind: &str, old: &Model, new: &Model) -> Json {
             (_, None, None) => continue,
         };
         let rows = tables.entry(table.clone()).or_insert_with(|| json!({}));
-        rows.as_object_mut()
-            .unwrap()
-            .insert(uuid.to_string(), update);
+        rows.as_object_mut().unwrap().insert(uuid.to_string(), update);
     }
     tables.into()
 }
@@ -210,10 +175,7 @@ fn updates_that_do_not_fit() {
     let uuid = Uuid::from_u128(1);
     let table = || "A".to_owned();
     for update in [json!({"modify": {"scalar": "x"}}), json!({"delete": null})] {
-        let missing = ReplicaError::Missing {
-            table: table(),
-            uuid,
-        };
+        let missing = ReplicaError::Missing { table: table(), uuid };
         assert_eq!(apply(&mut fresh(), "A", update), Err(missing));
     }
     assert_eq!(
@@ -223,20 +185,14 @@ fn updates_that_do_not_fit() {
     for kind in ["insert", "initial"] {
         assert_eq!(
             apply(&mut fresh(), "A", json!({kind: {"other": 1}})),
-            Err(ReplicaError::UnknownColumn {
-                table: table(),
-                column: "other".to_owned()
-            })
+            Err(ReplicaError::UnknownColumn { table: table(), column: "other".to_owned() })
         );
     }
     let mut replica = fresh();
     apply(&mut replica, "A", insert.clone()).unwrap();
     assert_eq!(
         apply(&mut replica, "A", insert),
-        Err(ReplicaError::Repeated {
-            table: table(),
-            uuid
-        })
+        Err(ReplicaError::Repeated { table: table(), uuid })
     );
     assert!(matches!(
         apply(&mut replica, "A", json!({"modify": {"scalar": 7}})),

@@ -7,12 +7,7 @@ use serde_json::json;
 const ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 fn ty(key: AtomicType, value: Option<AtomicType>, min: usize, max: Option<usize>) -> ColumnType {
-    ColumnType {
-        key,
-        value,
-        min,
-        max,
-    }
+    ColumnType { key, value, min, max }
 }
 
 #[test]
@@ -42,28 +37,14 @@ fn a_set_of_one_comes_bare_or_not() {
     assert_eq!(one.to_json(), json!(7));
     let two = Value::from_json(&set, json!(["set", [8, 7]])).unwrap();
     assert_eq!(two.to_json(), json!(["set", [7, 8]]));
-    assert_eq!(
-        Value::from_json(&set, json!(["set", []]))
-            .unwrap()
-            .to_json(),
-        json!(["set", []])
-    );
+    assert_eq!(Value::from_json(&set, json!(["set", []])).unwrap().to_json(), json!(["set", []]));
 }
 
 #[test]
 fn integers_may_come_as_floats() {
     let integer = ColumnType::scalar(AtomicType::Integer);
-    assert_eq!(
-        Value::from_json(&integer, json!(7.0)).unwrap(),
-        Value::scalar(7)
-    );
-    for json in [
-        json!(7.5),
-        json!(1e300),
-        json!(u64::MAX),
-        json!("7"),
-        json!(null),
-    ] {
+    assert_eq!(Value::from_json(&integer, json!(7.0)).unwrap(), Value::scalar(7));
+    for json in [json!(7.5), json!(1e300), json!(u64::MAX), json!("7"), json!(null)] {
         assert!(Value::from_json(&integer, json.clone()).is_err(), "{json}");
     }
 }
@@ -72,10 +53,7 @@ fn integers_may_come_as_floats() {
 fn a_uuid_is_not_a_set() {
     let uuids = ty(AtomicType::Uuid, None, 0, None);
     let uuid: Uuid = ID.parse().unwrap();
-    assert_eq!(
-        Value::from_json(&uuids, json!(["uuid", ID])).unwrap(),
-        Value::scalar(uuid)
-    );
+    assert_eq!(Value::from_json(&uuids, json!(["uuid", ID])).unwrap(), Value::scalar(uuid));
     let one = json!(["set", [["uuid", ID]]]);
     assert_eq!(Value::from_json(&uuids, one).unwrap(), Value::scalar(uuid));
     assert!(Value::from_json(&uuids, json!(["named-uuid", "x"])).is_err());
@@ -91,66 +69,15 @@ fn what_a_type_refuses() {
         (
             &set,
             json!(["set", ["a", "b", "c"]]),
-            ValueError::Count {
-                found: 3,
-                min: 0,
-                max: Some(2),
-            },
+            ValueError::Count { found: 3, min: 0, max: Some(2) },
         ),
-        (
-            &scalar,
-            json!(["set", []]),
-            ValueError::Count {
-                found: 0,
-                min: 1,
-                max: Some(1),
-            },
-        ),
-        (
-            &set,
-            json!(["set"]),
-            ValueError::Type {
-                expected: "set",
-                found: "array",
-            },
-        ),
-        (
-            &set,
-            json!(["map", []]),
-            ValueError::Type {
-                expected: "string",
-                found: "array",
-            },
-        ),
-        (
-            &map,
-            json!({}),
-            ValueError::Type {
-                expected: "map",
-                found: "object",
-            },
-        ),
-        (
-            &map,
-            json!(["map", ["a", 1]]),
-            ValueError::Type {
-                expected: "pair",
-                found: "string",
-            },
-        ),
-        (
-            &map,
-            json!(["map", [["a"]]]),
-            ValueError::Type {
-                expected: "pair",
-                found: "array",
-            },
-        ),
-        (
-            &map,
-            json!(["map", [["a", 1], ["a", 2]]]),
-            ValueError::Repeated,
-        ),
+        (&scalar, json!(["set", []]), ValueError::Count { found: 0, min: 1, max: Some(1) }),
+        (&set, json!(["set"]), ValueError::Type { expected: "set", found: "array" }),
+        (&set, json!(["map", []]), ValueError::Type { expected: "string", found: "array" }),
+        (&map, json!({}), ValueError::Type { expected: "map", found: "object" }),
+        (&map, json!(["map", ["a", 1]]), ValueError::Type { expected: "pair", found: "string" }),
+        (&map, json!(["map", [["a"]]]), ValueError::Type { expected: "pair", found: "array" }),
+        (&map, json!(["map", [["a", 1], ["a", 2]]]), ValueError::Repeated),
     ] {
         assert_eq!(Value::from_json(ty, json.clone()), Err(error), "{json}");
     }
@@ -165,54 +92,32 @@ fn differences() {
 
     let map = ty(AtomicType::String, Some(AtomicType::String), 0, None);
     let mut value = Value::map([("same", "1"), ("changed", "1"), ("gone", "1")]);
-    value
-        .apply(
-            &map,
-            Value::map([("changed", "2"), ("gone", "1"), ("new", "1")]),
-        )
-        .unwrap();
-    assert_eq!(
-        value,
-        Value::map([("same", "1"), ("changed", "2"), ("new", "1")])
-    );
+    value.apply(&map, Value::map([("changed", "2"), ("gone", "1"), ("new", "1")])).unwrap();
+    assert_eq!(value, Value::map([("same", "1"), ("changed", "2"), ("new", "1")]));
 
     // an optional scalar takes the new value, also the same one
     let optional = ty(AtomicType::Integer, None, 0, Some(1));
     let mut value = Value::scalar(1);
     value.apply(&optional, Value::scalar(1)).unwrap();
     assert_eq!(value, Value::scalar(1));
-    value
-        .apply(&optional, Value::set(Vec::<i64>::new()))
-        .unwrap();
+    value.apply(&optional, Value::set(Vec::<i64>::new())).unwrap();
     assert!(value.is_empty());
 
     let some = ty(AtomicType::Integer, None, 1, None);
     let mut value = Value::scalar(1);
-    assert!(matches!(
-        value.apply(&some, Value::scalar(1)),
-        Err(ValueError::Count { .. })
-    ));
+    assert!(matches!(value.apply(&some, Value::scalar(1)), Err(ValueError::Count { .. })));
 }
 
 #[test]
 fn defaults() {
     let default = |key, value, min| Value::default_of(&ty(key, value, min, Some(1)));
-    assert_eq!(
-        default(AtomicType::Integer, None, 0),
-        Value::set(Vec::<i64>::new())
-    );
+    assert_eq!(default(AtomicType::Integer, None, 0), Value::set(Vec::<i64>::new()));
     assert_eq!(default(AtomicType::Integer, None, 1), Value::scalar(0));
     assert_eq!(default(AtomicType::String, None, 1), Value::scalar(""));
     assert_eq!(default(AtomicType::Boolean, None, 1), Value::scalar(false));
     assert_eq!(default(AtomicType::Uuid, None, 1), Value::scalar(Uuid::NIL));
-    assert_eq!(
-        default(AtomicType::Real, None, 1),
-        Value::scalar(Atom::Real(-0.0))
-    );
-    assert_eq!(
-        default(AtomicType::String, Some(AtomicType::Integer), 1),
-        Value::map([("", 0)])
-    );
+    assert_eq!(default(AtomicType::Real, None, 1), Value::scalar(Atom::Real(-0.0)));
+    assert_eq!(default(AtomicType::String, Some(AtomicType::Integer), 1), Value::map([("", 0)]));
 }
 
 fn atom(kind: AtomicType) -> BoxedStrategy<Atom> {
@@ -224,9 +129,7 @@ fn atom(kind: AtomicType) -> BoxedStrategy<Atom> {
             .boxed(),
         AtomicType::Boolean => any::<bool>().prop_map(Atom::Boolean).boxed(),
         AtomicType::String => "(set|map|uuid|.{0,6})".prop_map(Atom::String).boxed(),
-        AtomicType::Uuid => any::<u128>()
-            .prop_map(|bits| Atom::Uuid(Uuid(bits)))
-            .boxed(),
+        AtomicType::Uuid => any::<u128>().prop_map(|bits| Atom::Uuid(Uuid(bits))).boxed(),
     }
 }
 

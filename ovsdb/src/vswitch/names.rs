@@ -37,9 +37,7 @@ impl Vswitch {
             }
             match self.transact(operations).await {
                 Ok(_) => return Ok(()),
-                Err(Error::Operation {
-                    index: 0, error, ..
-                }) if error == TIMED_OUT => {
+                Err(Error::Operation { index: 0, error, .. }) if error == TIMED_OUT => {
                     // somebody was faster; what they did is on its way to us
                     tokio::select! {
                         changed = state.changed() => changed.map_err(|_| Error::Stopped)?,
@@ -49,10 +47,7 @@ impl Vswitch {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Contended {
-            what: "Bridge.flow_tables",
-            attempts: ATTEMPTS,
-        })
+        Err(Error::Contended { what: "Bridge.flow_tables", attempts: ATTEMPTS })
     }
 
     /// Waits for the connection to end.
@@ -65,10 +60,7 @@ impl Vswitch {
 /// The transaction that gives the names; empty where all are right. Its first operation is the `wait` that makes
 /// sure that nobody changed `flow_tables` since.
 fn plan(state: &SwitchState, bridge: &str, names: &BTreeMap<u8, String>) -> Result<Vec<Operation>> {
-    let row = state
-        .bridges
-        .get(bridge)
-        .ok_or_else(|| Error::NoBridge(bridge.to_owned()))?;
+    let row = state.bridges.get(bridge).ok_or_else(|| Error::NoBridge(bridge.to_owned()))?;
     let mut changes = Vec::new();
     let mut replaced = BTreeMap::new();
     for (&table, name) in names {
@@ -119,18 +111,13 @@ fn plan(state: &SwitchState, bridge: &str, names: &BTreeMap<u8, String>) -> Resu
             ],
         });
     }
-    operations.push(Operation::Comment(format!(
-        "weir: names of the flow tables of {bridge}"
-    )));
+    operations.push(Operation::Comment(format!("weir: names of the flow tables of {bridge}")));
     Ok(operations)
 }
 
 /// How many tables of all bridges use a row.
 fn uses(state: &SwitchState, uuid: Uuid) -> usize {
-    let tables = state
-        .bridges
-        .values()
-        .flat_map(|bridge| bridge.flow_tables.values());
+    let tables = state.bridges.values().flat_map(|bridge| bridge.flow_tables.values());
     tables.filter(|used| **used == uuid).count()
 }
 
@@ -141,20 +128,12 @@ fn named(settings: Option<&FlowTableRow>, name: &str) -> Row {
     let Some(settings) = settings else { return row };
     let columns = [
         ("flow_limit", Value::set(settings.flow_limit)),
-        (
-            "overflow_policy",
-            Value::set(settings.overflow_policy.clone()),
-        ),
+        ("overflow_policy", Value::set(settings.overflow_policy.clone())),
         ("groups", Value::set(settings.groups.iter().cloned())),
         ("prefixes", Value::set(settings.prefixes.iter().cloned())),
         (
             "external_ids",
-            Value::map(
-                settings
-                    .external_ids
-                    .iter()
-                    .map(|(k, v)| (k.as_str(), v.as_str())),
-            ),
+            Value::map(settings.external_ids.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
         ),
     ];
     row.extend(
@@ -195,17 +174,11 @@ mod tests {
     }
 
     fn kinds(operations: &[Operation]) -> Vec<String> {
-        operations
-            .iter()
-            .map(|op| op.to_json()["op"].as_str().unwrap().to_owned())
-            .collect()
+        operations.iter().map(|op| op.to_json()["op"].as_str().unwrap().to_owned()).collect()
     }
 
     fn names(names: &[(u8, &str)]) -> BTreeMap<u8, String> {
-        names
-            .iter()
-            .map(|(table, name)| (*table, (*name).to_owned()))
-            .collect()
+        names.iter().map(|(table, name)| (*table, (*name).to_owned())).collect()
     }
 
     #[test]
@@ -231,11 +204,7 @@ mod tests {
             operations[2].to_json()["mutations"],
             serde_json::json!([
                 ["flow_tables", "delete", 3],
-                [
-                    "flow_tables",
-                    "insert",
-                    ["map", [[3, ["named-uuid", "table3"]]]]
-                ]
+                ["flow_tables", "insert", ["map", [[3, ["named-uuid", "table3"]]]]]
             ])
         );
     }

@@ -164,18 +164,11 @@ impl SwitchState {
             let row = BridgeRow::of(row);
             state.bridges.insert(row.name.clone(), row);
         }
-        state.ports = replica
-            .rows("Port")
-            .map(|(uuid, row)| (uuid, PortRow::of(row)))
-            .collect();
-        state.interfaces = replica
-            .rows("Interface")
-            .map(|(uuid, row)| (uuid, InterfaceRow::of(row)))
-            .collect();
-        state.flow_tables = replica
-            .rows("Flow_Table")
-            .map(|(uuid, row)| (uuid, FlowTableRow::of(row)))
-            .collect();
+        state.ports = replica.rows("Port").map(|(uuid, row)| (uuid, PortRow::of(row))).collect();
+        state.interfaces =
+            replica.rows("Interface").map(|(uuid, row)| (uuid, InterfaceRow::of(row))).collect();
+        state.flow_tables =
+            replica.rows("Flow_Table").map(|(uuid, row)| (uuid, FlowTableRow::of(row))).collect();
         state
     }
 
@@ -200,13 +193,9 @@ impl SwitchState {
                 }
                 "Port" => redraw(&mut self.ports, replica, table, rows, PortRow::of),
                 "Interface" => redraw(&mut self.interfaces, replica, table, rows, InterfaceRow::of),
-                "Flow_Table" => redraw(
-                    &mut self.flow_tables,
-                    replica,
-                    table,
-                    rows,
-                    FlowTableRow::of,
-                ),
+                "Flow_Table" => {
+                    redraw(&mut self.flow_tables, replica, table, rows, FlowTableRow::of)
+                }
                 _ => {}
             }
         }
@@ -338,12 +327,7 @@ pub(super) fn tables() -> Vec<TableRequest> {
         ),
         TableRequest::required(
             "Port",
-            &[
-                ("name", STRING),
-                ("interfaces", UUID),
-                ("tag", INTEGER),
-                ("external_ids", STRINGS),
-            ],
+            &[("name", STRING), ("interfaces", UUID), ("tag", INTEGER), ("external_ids", STRINGS)],
         ),
         TableRequest::required(
             "Interface",

@@ -20,9 +20,7 @@ pub(super) struct Request {
 impl Request {
     /// Whether the query has this name, with a value or without.
     pub(super) fn flag(&self, name: &str) -> bool {
-        self.query
-            .split('&')
-            .any(|pair| pair.split('=').next() == Some(name))
+        self.query.split('&').any(|pair| pair.split('=').next() == Some(name))
     }
 }
 
@@ -53,11 +51,7 @@ pub(super) async fn read(
             return Err(ReadError::TooLarge);
         }
         // a first line that cannot become a request need not be waited for
-        if received
-            .iter()
-            .take(MAX_METHOD)
-            .any(|byte| !byte.is_ascii_graphic() && *byte != b' ')
-        {
+        if received.iter().take(MAX_METHOD).any(|byte| !byte.is_ascii_graphic() && *byte != b' ') {
             return Err(ReadError::Malformed);
         }
         let room = chunk.len().min(limit - received.len());
@@ -86,9 +80,7 @@ fn parse(header: &[u8]) -> Option<Request> {
     let (method, target, version) = (words.next()?, words.next()?, words.next()?);
     let token = |text: &str| {
         !text.is_empty()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
     };
     let well_formed = words.next().is_none()
         && token(method)
@@ -172,10 +164,7 @@ mod tests {
     #[test]
     fn requests() {
         let request = parse(b"GET /readyz?a=1&verbose HTTP/1.1\r\nHost: x\r\nA:").unwrap();
-        assert_eq!(
-            (request.path.as_str(), request.head_only),
-            ("/readyz", false)
-        );
+        assert_eq!((request.path.as_str(), request.head_only), ("/readyz", false));
         assert!(request.flag("verbose") && request.flag("a") && !request.flag("b"));
         assert!(parse(b"HEAD / HTTP/1.0").unwrap().head_only);
         assert!(!parse(b"POST / HTTP/1.1\r\nHost: x").unwrap().known_method);

@@ -18,11 +18,7 @@ impl Server {
         let address = listener.tcp_address().unwrap();
         let drain = CancellationToken::new();
         let task = task::spawn("admin", admin.serve(listener, drain.clone()));
-        Self {
-            address,
-            drain,
-            task,
-        }
+        Self { address, drain, task }
     }
 
     async fn send(&self, request: &[u8]) -> String {
@@ -36,11 +32,7 @@ impl Server {
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
-        split(
-            &self
-                .send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
-                .await,
-        )
+        split(&self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await)
     }
 }
 
@@ -75,36 +67,22 @@ async fn the_closures_are_asked_at_each_request() {
     let alive = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let seen = Arc::clone(&alive);
     let admin = Admin::new(Ready::new())
-        .live(
-            move || match seen.load(std::sync::atomic::Ordering::Relaxed) {
-                true => Ok(()),
-                false => Err("index stuck".to_owned()),
-            },
-        )
+        .live(move || match seen.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err("index stuck".to_owned()),
+        })
         .metrics(|| "weir_flows 7\n# EOF\n".to_owned())
         .debug_state(|| "{}\n".to_owned());
     let server = Server::start(admin).await;
     assert_eq!(server.get("/livez").await, (200, "ok\n".to_owned()));
     alive.store(false, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(
-        server.get("/livez").await,
-        (503, "index stuck\n".to_owned())
-    );
-    assert_eq!(
-        server.get("/metrics").await,
-        (200, "weir_flows 7\n# EOF\n".to_owned())
-    );
+    assert_eq!(server.get("/livez").await, (503, "index stuck\n".to_owned()));
+    assert_eq!(server.get("/metrics").await, (200, "weir_flows 7\n# EOF\n".to_owned()));
     assert_eq!(server.get("/debug/state").await, (200, "{}\n".to_owned()));
     assert_eq!(server.get("/other").await.0, 404);
     let head = server.send(b"HEAD /metrics HTTP/1.1\r\n\r\n").await;
-    assert!(
-        head.contains("content-length: 19\r\n") && head.ends_with("\r\n\r\n"),
-        "{head}"
-    );
-    assert_eq!(
-        split(&server.send(b"POST /livez HTTP/1.1\r\n\r\n{}").await).0,
-        405
-    );
+    assert!(head.contains("content-length: 19\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    assert_eq!(split(&server.send(b"POST /livez HTTP/1.1\r\n\r\n{}").await).0, 405);
 }
 
 #[tokio::test]
@@ -148,18 +126,12 @@ async fn a_peer_that_says_nothing_is_told_so() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait() {
-    let limits = Limits {
-        connections: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { connections: 1, ..Limits::default() };
     let server = Server::start(Admin::new(Ready::new()).limits(limits)).await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
     first.write_all(b"GET /livez ").await.unwrap();
     let mut second = TcpStream::connect(server.address).await.unwrap();
-    second
-        .write_all(b"GET /livez HTTP/1.1\r\n\r\n")
-        .await
-        .unwrap();
+    second.write_all(b"GET /livez HTTP/1.1\r\n\r\n").await.unwrap();
     first.write_all(b"HTTP/1.1\r\n\r\n").await.unwrap();
     for stream in [&mut first, &mut second] {
         stream.shutdown().await.unwrap();
@@ -192,15 +164,10 @@ async fn serves_on_a_path() {
     let path = folder.path().join("admin.sock");
     let listener = Listener::unix(&path).unwrap();
     assert_eq!(listener.unix_path().as_ref(), Some(&path));
-    let _server = task::spawn(
-        "admin",
-        Admin::new(Ready::new()).serve(listener, CancellationToken::new()),
-    );
+    let _server =
+        task::spawn("admin", Admin::new(Ready::new()).serve(listener, CancellationToken::new()));
     let mut stream = UnixStream::connect(&path).await.unwrap();
-    stream
-        .write_all(b"GET /livez HTTP/1.1\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\n\r\n").await.unwrap();
     stream.shutdown().await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
