@@ -134,7 +134,7 @@ fn options() -> Options {
         backoff_max: Duration::from_millis(20),
         probe_interval: None,
         limits: Limits {
-            message: MessageLimits { bytes: 64 << 10, depth: 32, values: 4096 },
+            message: MessageLimits { bytes: 64 << 10, depth: 32, values: 16384 },
             replica_rows: 100,
             replica_bytes: 256 << 10,
             output_bytes: 64 << 10,
@@ -250,7 +250,7 @@ async fn bad_bytes_after_the_handshake_lead_to_a_new_connection() {
         ("connection closed after", "{\"id\": 1".into()),
         ("more than 65536 bytes", format!("{{\"id\": \"{}", "x".repeat(100_000))),
         ("deeper than 32", format!("{{\"id\": {}", "[".repeat(1000))),
-        ("more than 4096 values", format!("{{\"id\": [{}", "0,".repeat(10_000))),
+        ("more than 16384 values", format!("{{\"id\": [{}", "0,".repeat(20_000))),
         ("neither method nor id", "{}".into()),
         ("unknown request id", json!({"id": 77, "result": {}, "error": null}).to_string()),
         ("unknown request id", json!({"id": "x", "result": {}, "error": null}).to_string()),
