@@ -23,9 +23,10 @@ pub fn manifest() -> impl Strategy<Value = Value> {
         Some(json!(["Egress"])),
         Some(json!(["Ingress", "Egress"])),
     ]);
+    let subject = prop_oneof![2 => Just(json!({})), 3 => selector()];
     let ingress = option::weighted(0.8, vec(rule("from"), 0..=3));
     let egress = option::weighted(0.6, vec(rule("to"), 0..=3));
-    (meta, selector(), types, ingress, egress).prop_map(
+    (meta, subject, types, ingress, egress).prop_map(
         |((namespace, name, generation), subject, types, ingress, egress)| {
             let mut spec = Map::new();
             spec.insert("podSelector".into(), subject);

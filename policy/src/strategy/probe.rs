@@ -13,7 +13,8 @@ pub struct Probe {
     v6: bool,
     protocol: Option<Protocol>,
     port: PortPick,
-    via_service: bool,
+    /// How both ends may be one address: through a Service or not; else they are two.
+    same: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,8 +39,8 @@ impl Probe {
     ///
     /// Ends are resolved from their addresses, so two pods that claim one address give one answer.
     pub fn connection(&self, world: &World) -> Option<Connection> {
-        let src = self.address(world, &self.src)?;
-        let dst = self.address(world, &self.dst)?;
+        let src = self.address(world, &self.src, None)?;
+        let dst = self.address(world, &self.dst, self.same.is_none().then_some(src))?;
         let l4 = match self.protocol {
             Some(protocol) => L4::Port {
                 protocol,
@@ -48,12 +49,12 @@ impl Probe {
             None => L4::ping(dst),
         };
         let mut out = eval::from_addresses(world, src, dst, l4);
-        out.via_service = self.via_service && out.src == out.dst;
+        out.via_service = self.same == Some(true) && out.src == out.dst;
         Some(out)
     }
 
-    fn address(&self, world: &World, pick: &EndPick) -> Option<IpAddr> {
-        let of_family = |a: &IpAddr| a.is_ipv6() == self.v6;
+    fn address(&self, world: &World, pick: &EndPick, not: Option<IpAddr>) -> Option<IpAddr> {
+        let of_family = |a: &IpAddr| a.is_ipv6() == self.v6 && Some(*a) != not;
         match pick {
             EndPick::Pod(at) => {
                 let all: Vec<IpAddr> = world
@@ -81,7 +82,7 @@ impl Probe {
                     .filter_map(|a| a.parse().ok())
                     .filter(of_family)
                     .collect();
-                Some(*at.get(&all))
+                (!all.is_empty()).then(|| *at.get(&all))
             }
         }
     }
@@ -141,14 +142,15 @@ pub fn probe() -> impl Strategy<Value = Probe> {
         2 => (any::<Index>(), -1i8..=1).prop_map(|(at, by)| PortPick::Edge(at, by)),
         2 => any::<Index>().prop_map(PortPick::Named),
     ];
-    (end(), end(), any::<bool>(), protocol, port, any::<bool>()).prop_map(
-        |(src, dst, v6, protocol, port, via_service)| Probe {
+    let same = prop_oneof![8 => Just(None), 1 => any::<bool>().prop_map(Some)];
+    (end(), end(), any::<bool>(), protocol, port, same).prop_map(
+        |(src, dst, v6, protocol, port, same)| Probe {
             src,
             dst,
             v6,
             protocol,
             port,
-            via_service,
+            same,
         },
     )
 }
