@@ -199,10 +199,9 @@ fn owner(
         }
     }
     match both.get(&keys.iface_id) {
-        Some(text) => Err(format!(
-            "{}={text:?} is neither namespace/pod nor namespace_pod",
-            keys.iface_id
-        )),
+        Some(text) => {
+            Err(format!("{}={text:?} is neither namespace/pod nor namespace_pod", keys.iface_id))
+        }
         None => Ok(None),
     }
 }
@@ -227,11 +226,7 @@ fn mac(
     keys: &PortKeys,
 ) -> Result<Option<[u8; 6]>, String> {
     let key = &keys.attached_mac;
-    let Some(text) = interface
-        .external_ids
-        .get(key)
-        .or_else(|| port.external_ids.get(key))
-    else {
+    let Some(text) = interface.external_ids.get(key).or_else(|| port.external_ids.get(key)) else {
         return Ok(None);
     };
     match text.trim().parse::<MacAddr>() {

@@ -1,0 +1,258 @@
+//! The connection to the controller: one stream after another, each a snapshot and the changes that follow it.
+//!
+//! A snapshot is put together aside and handed on at its end marker, so that nothing is removed before the whole is
+//! known. While there is no stream, nothing is handed on, and what was handed on last stays in force (NP-42).
+
+pub mod decode;
+mod outbox;
+mod stream;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tracing::{info, warn};
+use weir_api::v1;
+use weir_api::version::TooOld;
+use weir_ovsdb::vswitch::SwitchState;
+use weir_policy::ids::Canonical;
+use weir_policy::state::{Change, NodeState};
+use weir_runtime::backoff::Backoff;
+
+pub use decode::Refusal;
+pub use outbox::{Outbox, Outcome, Report};
+
+use crate::seam::chain;
+
+/// Events that may wait for the reconciler. It takes all that wait at once, so this is how far the controller's stream
+/// runs ahead of one bundle; beyond it the stream waits, and the controller holds a snapshot ready instead of a queue.
+pub const EVENTS: usize = 256;
+/// Questions that may wait; one more is answered with an error.
+pub const QUERIES: usize = 16;
+/// Messages that wait for the network. Small, as the outbox merges what waits longer.
+const OUTBOUND: usize = 8;
+
+/// For the TCP and TLS handshakes, and for the first answer of the controller.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Probes find a dead controller host within the sum of both.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first connection waits for OVSDB, so that the controller learns the switch's version.
+const VERSION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the controller is and who we are.
+#[derive(Clone, Debug)]
+pub struct UplinkConfig {
+    pub node: String,
+    /// `https://host:port`, one per replica.
+    pub controllers: Vec<String>,
+    /// PEM files. Read for each connection, so that a renewed certificate needs no restart.
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// The name in the controller's certificate, where it is not the URL's host.
+    pub server_name: Option<String>,
+    /// Pauses between two attempts.
+    pub backoff: (Duration, Duration),
+}
+
+/// What the controller said, complete enough to be applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Which stream said it: reports name it, so that a new controller is told nothing about its predecessor's state.
+    pub stream: u64,
+    pub revision: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// Everything there is.
+    Snapshot {
+        state: Box<NodeState>,
+        refused: Vec<Refusal>,
+    },
+    /// To be applied as one.
+    Delta {
+        changes: Vec<Change>,
+        refused: Vec<Refusal>,
+    },
+}
+
+/// A question from an operator, by way of the controller.
+#[derive(Debug)]
+pub struct Query {
+    pub id: u64,
+    pub what: String,
+    /// The stream it came by; closed when that has ended.
+    pub reply: mpsc::Sender<v1::AgentMessage>,
+}
+
+/// How the connection is, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UplinkStatus {
+    /// The controller last tried.
+    pub controller: String,
+    pub connected: bool,
+    /// Why the last stream or attempt ended.
+    pub last_error: Option<String>,
+}
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UplinkError {
+    #[error("{path} cannot be read", path = path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("controller {0:?} is not https://HOST:PORT")]
+    NotHttps(String),
+    #[error("connecting failed")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("no answer within {CONNECT_TIMEOUT:?}")]
+    NoAnswer,
+    #[error("the controller ended the stream: {}: {}", .0.code(), .0.message())]
+    Status(Box<tonic::Status>),
+    #[error("the controller is too old")]
+    TooOld(#[from] TooOld),
+    #[error("a batch came before any snapshot")]
+    BatchBeforeSnapshot,
+    #[error("the end of a snapshot came without its begin")]
+    EndBeforeBegin,
+    #[error("a snapshot is larger than {limit} bytes")]
+    SnapshotTooLarge { limit: usize },
+    #[error("the controller takes this agent for node {theirs:?}, it is {ours:?}")]
+    OtherNode { theirs: String, ours: String },
+    #[error("the reconciler is gone")]
+    Stopped,
+}
+
+impl From<tonic::Status> for UplinkError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+/// Everything the uplink is connected to inside the agent.
+#[derive(Debug)]
+pub struct Uplink {
+    pub config: UplinkConfig,
+    pub events: mpsc::Sender<Event>,
+    pub queries: mpsc::Sender<Query>,
+    pub outbox: Outbox,
+    pub picture: watch::Receiver<Option<Arc<SwitchState>>>,
+    pub status: watch::Sender<UplinkStatus>,
+}
+
+impl Uplink {
+    /// Connects and follows, again and again, until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.keep() => {}
+        }
+    }
+
+    async fn keep(&mut self) {
+        // patience only: without OVSDB the controller is told no version
+        let picture = self.picture.wait_for(Option::is_some);
+        drop(tokio::time::timeout(VERSION_PATIENCE, picture).await);
+
+        let mut backoff = Backoff::new(self.config.backoff.0, self.config.backoff.1);
+        // agents spread over the replicas, and each begins with the same one every time
+        let mut name = Canonical::new("weir/uplink/1");
+        name.str(&self.config.node);
+        let start = name.finish().word32(0) as usize;
+        let mut number = 0;
+        for turn in 0_usize.. {
+            let count = self.config.controllers.len().max(1);
+            let at = start.wrapping_add(turn) % count;
+            let Some(controller) = self.config.controllers.get(at).cloned() else {
+                return std::future::pending().await;
+            };
+            number += 1;
+            let mut synced = false;
+            let ended = Box::pin(self.follow(&controller, number, &mut synced)).await;
+            let error = match ended {
+                Ok(()) => "the controller ended the stream".to_owned(),
+                Err(UplinkError::Stopped) => return,
+                Err(error) => chain(&error),
+            };
+            if synced {
+                backoff.reset();
+                info!(%controller, %error, "the controller is away; the last state stays in force");
+            } else {
+                warn!(%controller, %error, "no state from the controller");
+            }
+            self.status.send_replace(UplinkStatus {
+                controller,
+                connected: false,
+                last_error: Some(error),
+            });
+            backoff.wait().await;
+        }
+    }
+
+    async fn follow(
+        &self,
+        controller: &str,
+        number: u64,
+        synced: &mut bool,
+    ) -> Result<(), UplinkError> {
+        let channel = self.connect(controller).await?;
+        let version = self.picture.borrow().as_ref().map(|p| p.system.ovs_version.clone());
+        let hello = v1::Hello {
+            node: self.config.node.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: weir_api::version::PROTOCOL,
+            ovs_version: version.unwrap_or_default(),
+        };
+        let stream = stream::open(channel, hello).await?;
+        info!(controller, "connected to the controller");
+        self.status.send_replace(UplinkStatus {
+            controller: controller.to_owned(),
+            connected: true,
+            last_error: None,
+        });
+        stream.run(number, self, synced).await
+    }
+
+    async fn connect(&self, controller: &str) -> Result<Channel, UplinkError> {
+        let not_https = || UplinkError::NotHttps(controller.to_owned());
+        // policies are not to be had in the clear, nor from whoever answers
+        if !controller.starts_with("https://") {
+            return Err(not_https());
+        }
+        let [ca, cert, key] = [&self.config.ca, &self.config.cert, &self.config.key];
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read(ca).await?))
+            .identity(Identity::from_pem(read(cert).await?, read(key).await?));
+        if let Some(name) = &self.config.server_name {
+            tls = tls.domain_name(name);
+        }
+        let endpoint = Endpoint::from_shared(controller.to_owned())
+            .map_err(|_| not_https())?
+            .tls_config(tls)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(PROBE_INTERVAL)
+            .keep_alive_timeout(PROBE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        // connect_timeout is for TCP alone
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
+        Ok(connecting.await.map_err(|_| UplinkError::NoAnswer)??)
+    }
+}
+
+async fn read(path: &PathBuf) -> Result<Vec<u8>, UplinkError> {
+    let file = |source| UplinkError::File { path: path.clone(), source };
+    tokio::fs::read(path).await.map_err(file)
+}
+
+#[cfg(test)]
+mod tests;
