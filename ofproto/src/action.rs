@@ -143,10 +143,7 @@ impl Action {
 
     /// Looks the packet up in `table`, with the present ingress port.
     pub const fn resubmit_table(table: u8) -> Self {
-        Self::Resubmit {
-            port: crate::types::port::IN_PORT_16,
-            table,
-        }
+        Self::Resubmit { port: crate::types::port::IN_PORT_16, table }
     }
 
     /// A note as OVS gives it back: with zeros up to 6 + 8k bytes.
@@ -173,10 +170,7 @@ impl Action {
             Self::Unknown { typ, body } => {
                 if !(body.len() + 4).is_multiple_of(8) {
                     let length = body.len() + 4;
-                    return Err(EncodeError::Unaligned {
-                        what: "unknown action",
-                        length,
-                    });
+                    return Err(EncodeError::Unaligned { what: "unknown action", length });
                 }
                 let length = Length::open(out, "unknown action", 2);
                 out.put_u16(*typ);
@@ -192,15 +186,8 @@ impl Action {
         let offset = reader.offset();
         let typ = reader.u16("action type")?;
         let length = usize::from(reader.u16("action length")?);
-        let Some(rest) = length
-            .checked_sub(4)
-            .filter(|_| length >= 8 && length % 8 == 0)
-        else {
-            return Err(DecodeError::Length {
-                what: "action",
-                offset,
-                length,
-            });
+        let Some(rest) = length.checked_sub(4).filter(|_| length >= 8 && length % 8 == 0) else {
+            return Err(DecodeError::Length { what: "action", offset, length });
         };
         let mut body = reader.sub("action", rest)?;
         let known = if typ == EXPERIMENTER {
@@ -211,10 +198,7 @@ impl Action {
         // A body that a named action cannot hold is not an error of the list: it stays as it came.
         Ok(match known {
             Ok(Some(action)) => action,
-            _ => Self::Unknown {
-                typ,
-                body: body.bytes(),
-            },
+            _ => Self::Unknown { typ, body: body.bytes() },
         })
     }
 }

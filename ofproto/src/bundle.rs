@@ -62,12 +62,7 @@ pub struct BundleControl {
 impl BundleControl {
     /// A control message without properties.
     pub const fn new(bundle_id: u32, typ: BundleControlType, flags: u16) -> Self {
-        Self {
-            bundle_id,
-            typ,
-            flags,
-            properties: Bytes::new(),
-        }
+        Self { bundle_id, typ, flags, properties: Bytes::new() }
     }
 
     pub(crate) fn encode_body(&self, out: &mut BytesMut) {
@@ -83,12 +78,7 @@ impl BundleControl {
         let bundle_id = reader.u32("bundle id")?;
         let typ = BundleControlType(reader.u16("bundle control type")?);
         let flags = reader.u16("bundle flags")?;
-        Ok(Self {
-            bundle_id,
-            typ,
-            flags,
-            properties: reader.bytes(),
-        })
+        Ok(Self { bundle_id, typ, flags, properties: reader.bytes() })
     }
 }
 
@@ -110,11 +100,7 @@ impl BundleAdd {
     pub fn new(bundle_id: u32, flags: u16, inner: &Message, xid: u32) -> Result<Self, EncodeError> {
         let mut out = BytesMut::new();
         inner.encode(xid, &mut out)?;
-        Ok(Self {
-            bundle_id,
-            flags,
-            message: out.freeze(),
-        })
+        Ok(Self { bundle_id, flags, message: out.freeze() })
     }
 
     /// The message inside and its xid.
@@ -123,9 +109,8 @@ impl BundleAdd {
     pub fn inner(&self) -> Result<(u32, Message), DecodeError> {
         let mut reader = Reader::new(&self.message);
         let header = crate::Header::decode(reader.array("bundled message")?)?;
-        let frame = Reader::new(&self.message)
-            .sub("bundled message", header.length.into())?
-            .bytes();
+        let frame =
+            Reader::new(&self.message).sub("bundled message", header.length.into())?.bytes();
         Message::decode(&frame)
     }
 
@@ -138,11 +123,7 @@ impl BundleAdd {
         let bundle_id = reader.u32("bundle id")?;
         reader.skip("bundle add padding", 2)?;
         let flags = reader.u16("bundle flags")?;
-        Ok(Self {
-            bundle_id,
-            flags,
-            message: reader.bytes(),
-        })
+        Ok(Self { bundle_id, flags, message: reader.bytes() })
     }
 }
 

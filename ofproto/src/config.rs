@@ -27,9 +27,6 @@ impl SwitchConfig {
 
     pub(crate) fn decode_body(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let flags = reader.u16("config flags")?;
-        Ok(Self {
-            flags,
-            miss_send_len: reader.u16("miss_send_len")?,
-        })
+        Ok(Self { flags, miss_send_len: reader.u16("miss_send_len")? })
     }
 }

@@ -28,12 +28,7 @@ pub struct ErrorMsg {
 impl ErrorMsg {
     /// An error the specification defines.
     pub fn new(typ: u16, code: u16, data: Bytes) -> Self {
-        Self {
-            typ,
-            code,
-            experimenter: 0,
-            data,
-        }
+        Self { typ, code, experimenter: 0, data }
     }
 
     /// The name OVS gives the error, if it is one of those met here.
@@ -150,28 +145,14 @@ impl ErrorMsg {
     pub(crate) fn decode_body(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let typ = reader.u16("error type")?;
         let code = reader.u16("error code")?;
-        let experimenter = if typ == EXPERIMENTER {
-            reader.u32("error experimenter")?
-        } else {
-            0
-        };
-        Ok(Self {
-            typ,
-            code,
-            experimenter,
-            data: reader.bytes(),
-        })
+        let experimenter = if typ == EXPERIMENTER { reader.u32("error experimenter")? } else { 0 };
+        Ok(Self { typ, code, experimenter, data: reader.bytes() })
     }
 }
 
 impl fmt::Display for ErrorMsg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            typ,
-            code,
-            experimenter,
-            data,
-        } = self;
+        let Self { typ, code, experimenter, data } = self;
         match self.name() {
             Some(name) => f.write_str(name)?,
             None if *typ == EXPERIMENTER => {

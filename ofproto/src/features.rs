@@ -43,13 +43,6 @@ impl FeaturesReply {
         reader.skip("features padding", 2)?;
         let capabilities = reader.u32("capabilities")?;
         let reserved = reader.u32("reserved")?;
-        Ok(Self {
-            datapath_id,
-            n_buffers,
-            n_tables,
-            auxiliary_id,
-            capabilities,
-            reserved,
-        })
+        Ok(Self { datapath_id, n_buffers, n_tables, auxiliary_id, capabilities, reserved })
     }
 }

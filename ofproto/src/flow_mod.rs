@@ -21,13 +21,8 @@ pub mod flow_flags {
     /// Count no bytes.
     pub const NO_BYTE_COUNTS: u16 = 0x10;
     /// Names in bit order, lowest first.
-    pub const NAMES: [&str; 5] = [
-        "send_flow_rem",
-        "check_overlap",
-        "reset_counts",
-        "no_packet_counts",
-        "no_byte_counts",
-    ];
+    pub const NAMES: [&str; 5] =
+        ["send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts"];
 }
 
 /// What a flow mod does.
@@ -107,40 +102,20 @@ impl FlowMod {
         match_: Match,
         instructions: impl Into<Vec<Instruction>>,
     ) -> Self {
-        let instructions = instruction::canonical(&instructions.into())
-            .cloned()
-            .collect();
-        Self {
-            table,
-            priority,
-            match_,
-            instructions,
-            ..Self::default()
-        }
+        let instructions = instruction::canonical(&instructions.into()).cloned().collect();
+        Self { table, priority, match_, instructions, ..Self::default() }
     }
 
     /// Removes the flow with exactly this match and priority.
     pub fn delete_strict(table: u8, priority: u16, match_: Match) -> Self {
         let command = FlowCommand::DeleteStrict;
-        Self {
-            table,
-            priority,
-            match_,
-            command,
-            ..Self::default()
-        }
+        Self { table, priority, match_, command, ..Self::default() }
     }
 
     /// Removes every flow of every table whose cookie agrees in the bits of `cookie_mask`.
     pub fn delete_by_cookie(cookie: u64, cookie_mask: u64) -> Self {
         let command = FlowCommand::Delete;
-        Self {
-            table: TABLE_ALL,
-            cookie,
-            cookie_mask,
-            command,
-            ..Self::default()
-        }
+        Self { table: TABLE_ALL, cookie, cookie_mask, command, ..Self::default() }
     }
 
     /// The same with this cookie.
@@ -186,11 +161,7 @@ impl FlowMod {
             4 => FlowCommand::DeleteStrict,
             other => {
                 let value = other.into();
-                return Err(DecodeError::Value {
-                    what: "flow mod command",
-                    offset,
-                    value,
-                });
+                return Err(DecodeError::Value { what: "flow mod command", offset, value });
             }
         };
         let idle_timeout = reader.u16("idle timeout")?;

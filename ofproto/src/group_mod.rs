@@ -39,12 +39,7 @@ pub struct Bucket {
 
 impl Default for Bucket {
     fn default() -> Self {
-        Self {
-            weight: 0,
-            watch_port: WATCH_NONE,
-            watch_group: WATCH_NONE,
-            actions: Vec::new(),
-        }
+        Self { weight: 0, watch_port: WATCH_NONE, watch_group: WATCH_NONE, actions: Vec::new() }
     }
 }
 
@@ -77,11 +72,7 @@ impl GroupMod {
             let offset = reader.offset();
             let length = usize::from(reader.u16("bucket length")?);
             let Some(rest) = length.checked_sub(2) else {
-                return Err(DecodeError::Length {
-                    what: "bucket",
-                    offset,
-                    length,
-                });
+                return Err(DecodeError::Length { what: "bucket", offset, length });
             };
             let mut bucket = reader.sub("bucket", rest)?;
             let weight = bucket.u16("bucket weight")?;
@@ -89,18 +80,8 @@ impl GroupMod {
             let watch_group = bucket.u32("watch group")?;
             bucket.skip("bucket padding", 4)?;
             let actions = action::decode_list(&mut bucket)?;
-            buckets.push(Bucket {
-                weight,
-                watch_port,
-                watch_group,
-                actions,
-            });
+            buckets.push(Bucket { weight, watch_port, watch_group, actions });
         }
-        Ok(Self {
-            command,
-            typ,
-            group,
-            buckets,
-        })
+        Ok(Self { command, typ, group, buckets })
     }
 }

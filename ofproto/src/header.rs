@@ -33,18 +33,9 @@ impl Header {
         let length = u16::from_be_bytes([l0, l1]);
         if usize::from(length) < Self::LEN {
             let length = length.into();
-            return Err(DecodeError::Length {
-                what: "message",
-                offset: 0,
-                length,
-            });
+            return Err(DecodeError::Length { what: "message", offset: 0, length });
         }
-        Ok(Self {
-            version,
-            typ,
-            length,
-            xid: u32::from_be_bytes([x0, x1, x2, x3]),
-        })
+        Ok(Self { version, typ, length, xid: u32::from_be_bytes([x0, x1, x2, x3]) })
     }
 }
 
@@ -86,12 +77,7 @@ pub(crate) fn open(frame: &bytes::Bytes) -> Result<(Header, Reader<'_>), DecodeE
     let length = usize::from(header.length);
     if length > frame.len() {
         let (needed, had) = (length, frame.len());
-        return Err(DecodeError::Truncated {
-            what: "message",
-            offset: 0,
-            needed,
-            had,
-        });
+        return Err(DecodeError::Truncated { what: "message", offset: 0, needed, had });
     }
     let body = reader.sub("message", length - Header::LEN)?;
     reader.finish("message")?;

@@ -38,10 +38,7 @@ pub enum HelloElement {
 impl Default for Hello {
     fn default() -> Self {
         let bitmap = HelloElement::VersionBitmap(vec![1 << VERSION]);
-        Self {
-            version: VERSION,
-            elements: vec![bitmap],
-        }
+        Self { version: VERSION, elements: vec![bitmap] }
     }
 }
 
@@ -88,11 +85,7 @@ impl Hello {
             let typ = reader.u16("hello element")?;
             let length = usize::from(reader.u16("hello element length")?);
             let Some(rest) = length.checked_sub(4) else {
-                return Err(DecodeError::Length {
-                    what: "hello element",
-                    offset,
-                    length,
-                });
+                return Err(DecodeError::Length { what: "hello element", offset, length });
             };
             let mut body = reader.sub("hello element", rest)?;
             // The last element may go without its padding.
@@ -104,10 +97,7 @@ impl Hello {
                 }
                 HelloElement::VersionBitmap(words)
             } else {
-                HelloElement::Unknown {
-                    typ,
-                    body: body.bytes(),
-                }
+                HelloElement::Unknown { typ, body: body.bytes() }
             });
         }
         Ok(Self { version, elements })

@@ -97,10 +97,7 @@ impl Instruction {
             Self::Unknown { typ, body } => {
                 if !(body.len() + 4).is_multiple_of(8) {
                     let length = body.len() + 4;
-                    return Err(EncodeError::Unaligned {
-                        what: "unknown instruction",
-                        length,
-                    });
+                    return Err(EncodeError::Unaligned { what: "unknown instruction", length });
                 }
                 head(out, *typ);
                 out.put_slice(body);
@@ -113,25 +110,15 @@ impl Instruction {
         let offset = reader.offset();
         let typ = reader.u16("instruction type")?;
         let length = usize::from(reader.u16("instruction length")?);
-        let Some(rest) = length
-            .checked_sub(4)
-            .filter(|_| length >= 8 && length % 8 == 0)
-        else {
-            return Err(DecodeError::Length {
-                what: "instruction",
-                offset,
-                length,
-            });
+        let Some(rest) = length.checked_sub(4).filter(|_| length >= 8 && length % 8 == 0) else {
+            return Err(DecodeError::Length { what: "instruction", offset, length });
         };
         let mut body = reader.sub("instruction", rest)?;
         Ok(match (typ, rest) {
             (GOTO_TABLE, 4) => Self::GotoTable(body.u8("goto_table")?),
             (WRITE_METADATA, 20) => {
                 body.skip("write_metadata padding", 4)?;
-                Self::WriteMetadata {
-                    value: body.u64("metadata")?,
-                    mask: body.u64("metadata")?,
-                }
+                Self::WriteMetadata { value: body.u64("metadata")?, mask: body.u64("metadata")? }
             }
             (WRITE_ACTIONS, _) => {
                 body.skip("write_actions padding", 4)?;
@@ -143,10 +130,7 @@ impl Instruction {
             }
             (CLEAR_ACTIONS, 4) => Self::ClearActions,
             (METER, 4) => Self::Meter(body.u32("meter")?),
-            _ => Self::Unknown {
-                typ,
-                body: body.bytes(),
-            },
+            _ => Self::Unknown { typ, body: body.bytes() },
         })
     }
 }

@@ -32,6 +32,8 @@
 pub mod action;
 pub mod bundle;
 mod config;
+#[cfg(feature = "tokio")]
+pub mod conn;
 mod error;
 mod error_msg;
 mod features;
@@ -46,12 +48,19 @@ pub mod multipart;
 pub mod oxm;
 mod packet;
 mod port_status;
+pub mod text;
 pub mod types;
+#[cfg(feature = "tokio")]
+pub mod unixctl;
 mod wire;
 
 pub use action::{Action, ControllerAction, CtAction, NatAction, NatRange};
 pub use bundle::{BundleAdd, BundleControl, BundleControlType};
 pub use config::SwitchConfig;
+#[cfg(feature = "tokio")]
+pub use conn::{
+    BundleError, ConnError, Connection, Driver, Event, Options, Target, connect, connect_stream,
+};
 pub use error::{DecodeError, EncodeError};
 pub use error_msg::ErrorMsg;
 pub use features::FeaturesReply;
@@ -70,3 +79,5 @@ pub use oxm::{Field, FieldMatch, Match};
 pub use packet::{PacketIn, PacketOut};
 pub use port_status::{PortDesc, PortMod, PortStatus};
 pub use types::{MacAddr, TABLE_ALL, port};
+#[cfg(feature = "tokio")]
+pub use unixctl::{UnixCtl, UnixCtlError};

@@ -168,11 +168,7 @@ impl Message {
             Self::MultipartReply(reply) => reply.encode_body(out)?,
             Self::BundleControl(control) => control.encode_body(out),
             Self::BundleAdd(add) => add.encode_body(out),
-            Self::Experimenter {
-                experimenter,
-                typ,
-                body,
-            } => {
+            Self::Experimenter { experimenter, typ, body } => {
                 out.put_u32(*experimenter);
                 out.put_u32(*typ);
                 out.put_slice(body);
@@ -193,9 +189,7 @@ impl Message {
         let (header, mut body) = header::open(frame)?;
         let reader = &mut body;
         if header.version != VERSION && header.typ != kind::HELLO {
-            return Err(DecodeError::Version {
-                version: header.version,
-            });
+            return Err(DecodeError::Version { version: header.version });
         }
         let message = match header.typ {
             kind::HELLO => Self::Hello(Hello::decode_body(header.version, reader)?),
@@ -210,11 +204,7 @@ impl Message {
                         Self::BundleControl(BundleControl::decode_body(reader)?)
                     }
                     (ONF, bundle::ADD) => Self::BundleAdd(BundleAdd::decode_body(reader)?),
-                    _ => Self::Experimenter {
-                        experimenter,
-                        typ,
-                        body: reader.bytes(),
-                    },
+                    _ => Self::Experimenter { experimenter, typ, body: reader.bytes() },
                 }
             }
             kind::FEATURES_REQUEST => Self::FeaturesRequest,
@@ -235,10 +225,7 @@ impl Message {
             kind::MULTIPART_REPLY => Self::MultipartReply(MultipartReply::decode_body(reader)?),
             kind::BARRIER_REQUEST => Self::BarrierRequest,
             kind::BARRIER_REPLY => Self::BarrierReply,
-            typ => Self::Unknown {
-                typ,
-                body: reader.bytes(),
-            },
+            typ => Self::Unknown { typ, body: reader.bytes() },
         };
         reader.finish("message")?;
         Ok((header.xid, message))

@@ -85,11 +85,7 @@ impl MultipartRequest {
             (AGGREGATE, 0) => Self::Aggregate(FlowStatsRequest::decode(reader)?),
             (TABLE, 0) if reader.is_empty() => Self::Table,
             (PORT_DESC, 0) if reader.is_empty() => Self::PortDesc,
-            _ => Self::Unknown {
-                typ,
-                flags,
-                body: reader.bytes(),
-            },
+            _ => Self::Unknown { typ, flags, body: reader.bytes() },
         })
     }
 }
@@ -169,10 +165,7 @@ impl MultipartReply {
             AGGREGATE => MultipartBody::Aggregate(AggregateStats::decode(reader)?),
             TABLE => MultipartBody::Table(list(reader, TableStats::decode)?),
             PORT_DESC => MultipartBody::PortDesc(list(reader, PortDesc::decode)?),
-            _ => MultipartBody::Unknown {
-                typ,
-                body: reader.bytes(),
-            },
+            _ => MultipartBody::Unknown { typ, body: reader.bytes() },
         };
         Ok(Self { flags, body })
     }

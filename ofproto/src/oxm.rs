@@ -10,6 +10,7 @@ mod table;
 mod tlv;
 
 pub use matching::Match;
+pub(crate) use table::ones;
 pub use table::{Field, FieldInfo, Format, Prerequisite};
 pub use tlv::{FieldMatch, WideField};
 pub(crate) use tlv::{decode_exact, encode_exact};

@@ -51,15 +51,7 @@ impl PacketIn {
         let match_ = Match::decode(reader)?;
         reader.skip("packet-in padding", 2)?;
         let data = reader.bytes();
-        Ok(Self {
-            buffer_id,
-            total_len,
-            reason,
-            table,
-            cookie,
-            match_,
-            data,
-        })
+        Ok(Self { buffer_id, total_len, reason, table, cookie, match_, data })
     }
 }
 
@@ -113,11 +105,6 @@ impl PacketOut {
         let length = reader.u16("actions length")?;
         reader.skip("packet-out padding", 6)?;
         let actions = action::decode_list(&mut reader.sub("actions", length.into())?)?;
-        Ok(Self {
-            buffer_id,
-            in_port,
-            actions,
-            data: reader.bytes(),
-        })
+        Ok(Self { buffer_id, in_port, actions, data: reader.bytes() })
     }
 }

@@ -64,16 +64,7 @@ impl PortDesc {
         }
         let curr_speed = reader.u32("port speed")?;
         let max_speed = reader.u32("port speed")?;
-        Ok(Self {
-            port,
-            hw_addr,
-            name_bytes,
-            config,
-            state,
-            features,
-            curr_speed,
-            max_speed,
-        })
+        Ok(Self { port, hw_addr, name_bytes, config, state, features, curr_speed, max_speed })
     }
 }
 
@@ -104,10 +95,7 @@ impl PortStatus {
     pub(crate) fn decode_body(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let reason = reader.u8("port status reason")?;
         reader.skip("port status padding", 7)?;
-        Ok(Self {
-            reason,
-            port: PortDesc::decode(reader)?,
-        })
+        Ok(Self { reason, port: PortDesc::decode(reader)? })
     }
 }
 
@@ -149,12 +137,6 @@ impl PortMod {
         let mask = reader.u32("port config mask")?;
         let advertise = reader.u32("advertise")?;
         reader.skip("port mod padding", 4)?;
-        Ok(Self {
-            port,
-            hw_addr,
-            config,
-            mask,
-            advertise,
-        })
+        Ok(Self { port, hw_addr, config, mask, advertise })
     }
 }

@@ -42,11 +42,7 @@ pub mod port {
 
     /// The OpenFlow 1.3 number of a port in the 16 bits of a Nicira action.
     pub fn from_u16(port: u16) -> u32 {
-        if port >= 0xff00 {
-            0xffff_0000 | u32::from(port)
-        } else {
-            u32::from(port)
-        }
+        if port >= 0xff00 { 0xffff_0000 | u32::from(port) } else { u32::from(port) }
     }
 }
 
@@ -74,9 +70,7 @@ pub struct MacAddr(pub [u8; 6]);
 impl MacAddr {
     /// The address as the right-aligned number a [`FieldMatch`](crate::oxm::FieldMatch) holds.
     pub fn to_u128(self) -> u128 {
-        self.0
-            .iter()
-            .fold(0, |value, byte| (value << 8) | u128::from(*byte))
+        self.0.iter().fold(0, |value, byte| (value << 8) | u128::from(*byte))
     }
 }
 
@@ -126,10 +120,6 @@ impl FromStr for MacAddr {
             }
             *byte = u8::from_str_radix(part, 16).map_err(|_| refuse())?;
         }
-        if parts.next().is_some() {
-            Err(refuse())
-        } else {
-            Ok(Self(bytes))
-        }
+        if parts.next().is_some() { Err(refuse()) } else { Ok(Self(bytes)) }
     }
 }

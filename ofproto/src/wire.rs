@@ -87,18 +87,13 @@ impl<'a> Reader<'a> {
 
     /// A reader bounded to the next `n` bytes, which this one passes over.
     pub(crate) fn sub(&mut self, what: &'static str, n: usize) -> Result<Self, DecodeError> {
-        Ok(Self {
-            frame: self.frame,
-            rest: self.take(what, n)?,
-        })
+        Ok(Self { frame: self.frame, rest: self.take(what, n)? })
     }
 
     /// An unsigned number of `n` bytes, at most 16.
     pub(crate) fn uint(&mut self, what: &'static str, n: usize) -> Result<u128, DecodeError> {
         let bytes = self.take(what, n)?;
-        Ok(bytes
-            .iter()
-            .fold(0, |value, byte| (value << 8) | u128::from(*byte)))
+        Ok(bytes.iter().fold(0, |value, byte| (value << 8) | u128::from(*byte)))
     }
 
     /// A fixed array.
@@ -114,11 +109,7 @@ impl<'a> Reader<'a> {
     /// Everything that is left, without a copy.
     pub(crate) fn bytes(&mut self) -> Bytes {
         let rest = std::mem::take(&mut self.rest);
-        if rest.is_empty() {
-            Bytes::new()
-        } else {
-            self.frame.slice_ref(rest)
-        }
+        if rest.is_empty() { Bytes::new() } else { self.frame.slice_ref(rest) }
     }
 
     /// Checks that nothing is left.
@@ -126,11 +117,7 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             return Ok(());
         }
-        Err(DecodeError::Trailing {
-            what,
-            offset: self.offset(),
-            left: self.rest.len(),
-        })
+        Err(DecodeError::Trailing { what, offset: self.offset(), left: self.rest.len() })
     }
 }
 
@@ -145,11 +132,7 @@ pub(crate) struct Length {
 impl Length {
     /// Opens a structure at the end of `out`, whose u16 length is to stand `field` bytes into it.
     pub(crate) fn open(out: &BytesMut, what: &'static str, field: usize) -> Self {
-        Self {
-            what,
-            start: out.len(),
-            field,
-        }
+        Self { what, start: out.len(), field }
     }
 
     /// Patches the length, counting everything written since [`Length::open`].

@@ -108,12 +108,7 @@ pub(super) fn decode_short(body: &mut Reader<'_>) -> Result<Option<Action>, Deco
     let (max_len, controller_id) = (body.u16("max_len")?, body.u16("controller id")?);
     let reason = body.u8("reason")?;
     let defaults = ControllerAction::default();
-    let action = ControllerAction {
-        max_len,
-        controller_id,
-        reason,
-        ..defaults
-    };
+    let action = ControllerAction { max_len, controller_id, reason, ..defaults };
     Ok(Some(Action::Controller(action)))
 }
 

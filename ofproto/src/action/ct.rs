@@ -39,11 +39,7 @@ impl CtAction {
     pub(super) fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         if self.table == Some(NO_TABLE) {
             let (value, limit) = (NO_TABLE.into(), (NO_TABLE - 1).into());
-            return Err(EncodeError::TooLarge {
-                what: "ct table",
-                value,
-                limit,
-            });
+            return Err(EncodeError::TooLarge { what: "ct table", value, limit });
         }
         let length = open_nx(out, "ct", CT);
         let commit = if self.commit { COMMIT } else { 0 };
@@ -176,19 +172,11 @@ impl NatAction {
         };
         let ports = if has(Self::PORT_MIN) {
             let first = body.u16("nat port")?;
-            let last = if has(Self::PORT_MAX) {
-                Some(body.u16("nat port")?)
-            } else {
-                None
-            };
+            let last = if has(Self::PORT_MAX) { Some(body.u16("nat port")?) } else { None };
             Some((first, last))
         } else {
             None
         };
-        Ok((body.len() < 8).then_some(Self {
-            flags,
-            addresses,
-            ports,
-        }))
+        Ok((body.len() < 8).then_some(Self { flags, addresses, ports }))
     }
 }

@@ -41,12 +41,7 @@ fn check_run(field: Field, offset: u16, bits: u16) -> Result<(), EncodeError> {
     }
     let width = field.bits();
     if bits == 0 || u32::from(offset) + u32::from(bits) > u32::from(width) {
-        return Err(EncodeError::BitRange {
-            field,
-            offset,
-            bits,
-            width,
-        });
+        return Err(EncodeError::BitRange { field, offset, bits, width });
     }
     Ok(())
 }
@@ -62,23 +57,14 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
     match *action {
         Action::Resubmit { port, table } => {
             // OVS writes the short form whenever no table is named.
-            let subtype = if table == SAME_TABLE {
-                RESUBMIT
-            } else {
-                RESUBMIT_TABLE
-            };
+            let subtype = if table == SAME_TABLE { RESUBMIT } else { RESUBMIT_TABLE };
             let length = open_nx(out, "resubmit", subtype);
             out.put_u16(port);
             // The short form has padding in this place.
             out.put_u8(if table == SAME_TABLE { 0 } else { table });
             length.close_padded(out)
         }
-        Action::RegLoad {
-            dst,
-            offset,
-            bits,
-            value,
-        } => {
+        Action::RegLoad { dst, offset, bits, value } => {
             check_run(dst, offset.into(), bits.into())?;
             if bits > 64 {
                 return Err(EncodeError::BitRange {
@@ -102,13 +88,7 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
             out.put_u64(value);
             length.close_padded(out)
         }
-        Action::RegMove {
-            bits,
-            src,
-            src_offset,
-            dst,
-            dst_offset,
-        } => {
+        Action::RegMove { bits, src, src_offset, dst, dst_offset } => {
             check_run(src, src_offset, bits)?;
             check_run(dst, dst_offset, bits)?;
             let length = open_nx(out, "reg_move", REG_MOVE);
@@ -119,20 +99,10 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
             out.put_u32(dst.sub_header());
             length.close_padded(out)
         }
-        Action::OutputReg {
-            src,
-            offset,
-            bits,
-            max_len,
-        } => {
+        Action::OutputReg { src, offset, bits, max_len } => {
             check_run(src, offset, bits)?;
             if bits > 64 {
-                return Err(EncodeError::BitRange {
-                    field: src,
-                    offset,
-                    bits,
-                    width: 64,
-                });
+                return Err(EncodeError::BitRange { field: src, offset, bits, width: 64 });
             }
             let length = open_nx(out, "output_reg", OUTPUT_REG);
             out.put_u16(offset_bits(offset, bits));
@@ -141,11 +111,7 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
             out.put_bytes(0, 6);
             length.close_padded(out)
         }
-        Action::Conjunction {
-            id,
-            clause,
-            n_clauses,
-        } => {
+        Action::Conjunction { id, clause, n_clauses } => {
             let length = open_nx(out, "conjunction", CONJUNCTION);
             out.put_u8(clause);
             out.put_u8(n_clauses);
@@ -180,10 +146,7 @@ pub(super) fn decode(body: &mut Reader<'_>, depth: u8) -> Result<Option<Action>,
     let subtype = body.u16("action subtype")?;
     // Lengths behind the subtype, as OVS writes them.
     Ok(match (subtype, body.len()) {
-        (RESUBMIT, 6) => Some(Action::Resubmit {
-            port: body.u16("port")?,
-            table: SAME_TABLE,
-        }),
+        (RESUBMIT, 6) => Some(Action::Resubmit { port: body.u16("port")?, table: SAME_TABLE }),
         (RESUBMIT_TABLE, 6) => {
             let (port, table) = (body.u16("port")?, body.u8("table")?);
             (table != SAME_TABLE).then_some(Action::Resubmit { port, table })
@@ -195,13 +158,7 @@ pub(super) fn decode(body: &mut Reader<'_>, depth: u8) -> Result<Option<Action>,
             let (Ok(offset), Ok(bits)) = (u8::try_from(offset), u8::try_from(bits)) else {
                 return Ok(None);
             };
-            Some(Action::RegLoad {
-                dst,
-                offset,
-                bits,
-                value,
-            })
-            .filter(encodes)
+            Some(Action::RegLoad { dst, offset, bits, value }).filter(encodes)
         }
         (REG_MOVE, 14) => {
             let bits = body.u16("reg_move bits")?;
@@ -209,34 +166,17 @@ pub(super) fn decode(body: &mut Reader<'_>, depth: u8) -> Result<Option<Action>,
             let dst_offset = body.u16("reg_move offset")?;
             let src = Field::of_sub(body.u32("reg_move field")?);
             let dst = Field::of_sub(body.u32("reg_move field")?);
-            Some(Action::RegMove {
-                bits,
-                src,
-                src_offset,
-                dst,
-                dst_offset,
-            })
-            .filter(encodes)
+            Some(Action::RegMove { bits, src, src_offset, dst, dst_offset }).filter(encodes)
         }
         (OUTPUT_REG, 14) => {
             let (offset, bits) = split(body.u16("output_reg bits")?);
             let src = Field::of_sub(body.u32("output_reg field")?);
             let max_len = body.u16("output_reg max_len")?;
-            Some(Action::OutputReg {
-                src,
-                offset,
-                bits,
-                max_len,
-            })
-            .filter(encodes)
+            Some(Action::OutputReg { src, offset, bits, max_len }).filter(encodes)
         }
         (CONJUNCTION, 6) => {
             let (clause, n_clauses) = (body.u8("clause")?, body.u8("clauses")?);
-            Some(Action::Conjunction {
-                id: body.u32("conjunction id")?,
-                clause,
-                n_clauses,
-            })
+            Some(Action::Conjunction { id: body.u32("conjunction id")?, clause, n_clauses })
         }
         (NOTE, _) => Some(Action::Note(body.bytes())),
         (CLONE, 6..) => {
@@ -261,25 +201,14 @@ fn split(offset_bits: u16) -> (u16, u16) {
 /// Whether a decoded run of bits is one this crate would write.
 fn encodes(action: &Action) -> bool {
     match *action {
-        Action::RegLoad {
-            dst,
-            offset,
-            bits,
-            value,
-        } => {
+        Action::RegLoad { dst, offset, bits, value } => {
             check_run(dst, offset.into(), bits.into()).is_ok()
                 && value <= u64::MAX >> (64 - u32::from(bits))
         }
-        Action::RegMove {
-            bits,
-            src,
-            src_offset,
-            dst,
-            dst_offset,
-        } => check_run(src, src_offset, bits).is_ok() && check_run(dst, dst_offset, bits).is_ok(),
-        Action::OutputReg {
-            src, offset, bits, ..
-        } => check_run(src, offset, bits).is_ok(),
+        Action::RegMove { bits, src, src_offset, dst, dst_offset } => {
+            check_run(src, src_offset, bits).is_ok() && check_run(dst, dst_offset, bits).is_ok()
+        }
+        Action::OutputReg { src, offset, bits, .. } => check_run(src, offset, bits).is_ok(),
         _ => true,
     }
 }

@@ -66,19 +66,18 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
 pub(super) fn decode(typ: u16, body: &mut Reader<'_>) -> Result<Option<Action>, DecodeError> {
     // Lengths behind the type and length fields, as OVS writes them.
     Ok(match (typ, body.len()) {
-        (OUTPUT, 12) => Some(Action::Output {
-            port: body.u32("port")?,
-            max_len: body.u16("max_len")?,
-        }),
+        (OUTPUT, 12) => {
+            Some(Action::Output { port: body.u32("port")?, max_len: body.u16("max_len")? })
+        }
         (GROUP, 4) => Some(Action::Group(body.u32("group")?)),
         (SET_QUEUE, 4) => Some(Action::SetQueue(body.u32("queue")?)),
         (PUSH_VLAN, 4) => Some(Action::PushVlan(body.u16("ethertype")?)),
         (POP_VLAN, 4) => Some(Action::PopVlan),
         (SET_NW_TTL, 4) => Some(Action::SetNwTtl(body.u8("ttl")?)),
         (DEC_NW_TTL, 4) => Some(Action::DecNwTtl),
-        (SET_FIELD, 8..) => oxm::decode_exact(body)?
-            .filter(|_| body.len() < 8)
-            .map(Action::SetField),
+        (SET_FIELD, 8..) => {
+            oxm::decode_exact(body)?.filter(|_| body.len() < 8).map(Action::SetField)
+        }
         _ => None,
     })
 }

@@ -61,14 +61,7 @@ impl FlowStatsRequest {
         let cookie = reader.u64("cookie")?;
         let cookie_mask = reader.u64("cookie mask")?;
         let match_ = Match::decode(reader)?;
-        Ok(Self {
-            table,
-            out_port,
-            out_group,
-            cookie,
-            cookie_mask,
-            match_,
-        })
+        Ok(Self { table, out_port, out_group, cookie, cookie_mask, match_ })
     }
 }
 
@@ -128,11 +121,7 @@ impl FlowStats {
         let offset = reader.offset();
         let length = usize::from(reader.u16("flow entry length")?);
         let Some(rest) = length.checked_sub(2) else {
-            return Err(DecodeError::Length {
-                what: "flow statistics entry",
-                offset,
-                length,
-            });
+            return Err(DecodeError::Length { what: "flow statistics entry", offset, length });
         };
         let mut entry = reader.sub("flow statistics entry", rest)?;
         let table = entry.u8("table")?;
@@ -190,10 +179,6 @@ impl AggregateStats {
         let bytes = reader.u64("bytes")?;
         let flows = reader.u32("flows")?;
         reader.skip("aggregate padding", 4)?;
-        Ok(Self {
-            packets,
-            bytes,
-            flows,
-        })
+        Ok(Self { packets, bytes, flows })
     }
 }

@@ -44,9 +44,7 @@ impl Reassembly {
     ) -> Result<Option<MultipartBody>, ReassemblyError> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > MAX_REPLY_BYTES {
-            return Err(ReassemblyError::TooLong {
-                limit: MAX_REPLY_BYTES,
-            });
+            return Err(ReassemblyError::TooLong { limit: MAX_REPLY_BYTES });
         }
         let more = part.more();
         match (&mut self.body, part.body) {
@@ -56,10 +54,7 @@ impl Reassembly {
             (Some(MultipartBody::PortDesc(all)), MultipartBody::PortDesc(part)) => all.extend(part),
             (
                 Some(MultipartBody::Unknown { typ, body }),
-                MultipartBody::Unknown {
-                    typ: other,
-                    body: part,
-                },
+                MultipartBody::Unknown { typ: other, body: part },
             ) if *typ == other => {
                 *body = [&body[..], &part[..]].concat().into();
             }

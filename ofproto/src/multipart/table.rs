@@ -33,11 +33,6 @@ impl TableStats {
         let active = reader.u32("active flows")?;
         let lookups = reader.u64("lookups")?;
         let matched = reader.u64("matched")?;
-        Ok(Self {
-            table,
-            active,
-            lookups,
-            matched,
-        })
+        Ok(Self { table, active, lookups, matched })
     }
 }

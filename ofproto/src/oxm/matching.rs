@@ -86,17 +86,12 @@ impl Match {
 
     /// What the match says about `field`.
     pub fn field(&self, field: Field) -> Option<FieldMatch> {
-        self.position(field)
-            .ok()
-            .and_then(|at| self.fields.get(at))
-            .copied()
+        self.position(field).ok().and_then(|at| self.fields.get(at)).copied()
     }
 
     /// The value of `field`, if the whole of it is matched.
     pub fn exact(&self, field: Field) -> Option<u128> {
-        self.field(field)
-            .filter(FieldMatch::is_exact)
-            .map(|f| f.value)
+        self.field(field).filter(FieldMatch::is_exact).map(|f| f.value)
     }
 
     /// Whether it matches every packet.
@@ -187,12 +182,8 @@ impl Match {
     #[must_use]
     pub fn nw_src(self, address: IpAddr, prefix: u8) -> Self {
         match address {
-            IpAddr::V4(a) => self
-                .with(Field::EthType, eth_type::IPV4)
-                .ipv4_src(a, prefix),
-            IpAddr::V6(a) => self
-                .with(Field::EthType, eth_type::IPV6)
-                .ipv6_src(a, prefix),
+            IpAddr::V4(a) => self.with(Field::EthType, eth_type::IPV4).ipv4_src(a, prefix),
+            IpAddr::V6(a) => self.with(Field::EthType, eth_type::IPV6).ipv6_src(a, prefix),
         }
     }
 
@@ -200,12 +191,8 @@ impl Match {
     #[must_use]
     pub fn nw_dst(self, address: IpAddr, prefix: u8) -> Self {
         match address {
-            IpAddr::V4(a) => self
-                .with(Field::EthType, eth_type::IPV4)
-                .ipv4_dst(a, prefix),
-            IpAddr::V6(a) => self
-                .with(Field::EthType, eth_type::IPV6)
-                .ipv6_dst(a, prefix),
+            IpAddr::V4(a) => self.with(Field::EthType, eth_type::IPV4).ipv4_dst(a, prefix),
+            IpAddr::V6(a) => self.with(Field::EthType, eth_type::IPV6).ipv6_dst(a, prefix),
         }
     }
 
@@ -221,11 +208,7 @@ impl Match {
     /// Bytes of the `ofp_match`, padding included.
     pub fn encoded_len(&self) -> usize {
         let length = 4
-            + self
-                .fields
-                .iter()
-                .map(FieldMatch::encoded_len)
-                .sum::<usize>()
+            + self.fields.iter().map(FieldMatch::encoded_len).sum::<usize>()
             + self.wide.iter().map(|w| 4 + w.payload.len()).sum::<usize>();
         length + padding(length)
     }
@@ -260,19 +243,11 @@ impl Match {
         let offset = reader.offset();
         let kind = reader.u16("match type")?;
         if kind != OFPMT_OXM {
-            return Err(DecodeError::Value {
-                what: "match type",
-                offset,
-                value: kind.into(),
-            });
+            return Err(DecodeError::Value { what: "match type", offset, value: kind.into() });
         }
         let length = usize::from(reader.u16("match length")?);
         let Some(body) = length.checked_sub(4) else {
-            return Err(DecodeError::Length {
-                what: "match",
-                offset,
-                length,
-            });
+            return Err(DecodeError::Length { what: "match", offset, length });
         };
         let mut tlvs = reader.sub("match", body)?;
         reader.skip("match padding", padding(length))?;

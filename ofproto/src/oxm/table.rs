@@ -324,14 +324,9 @@ impl Field {
             }
             (_, Some(info)) => name(info).into(),
             (Self::Unknown { class, number, .. }, _) => format!("oxm_{class:#06x}_{number}").into(),
-            (
-                Self::Experimenter {
-                    experimenter,
-                    number,
-                    ..
-                },
-                _,
-            ) => format!("oxm_{experimenter:#010x}_{number}").into(),
+            (Self::Experimenter { experimenter, number, .. }, _) => {
+                format!("oxm_{experimenter:#010x}_{number}").into()
+            }
             (_, None) => "unknown".into(),
         }
     }
@@ -341,17 +336,12 @@ impl Field {
         let spelled = |info: &FieldInfo, text: &str| {
             info.name == text || info.set_name == text || info.wire_name.eq_ignore_ascii_case(text)
         };
-        if let Some(info) = TABLE
-            .iter()
-            .find(|i| i.field.members() == 1 && spelled(i, name))
-        {
+        if let Some(info) = TABLE.iter().find(|i| i.field.members() == 1 && spelled(i, name)) {
             return Some(info.field);
         }
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let index: u8 = name.get(stem.len()..)?.parse().ok()?;
-        let info = TABLE
-            .iter()
-            .find(|i| i.field.members() > 1 && spelled(i, stem))?;
+        let info = TABLE.iter().find(|i| i.field.members() > 1 && spelled(i, stem))?;
         Some(info.field.member(index)).filter(|field| field.exists())
     }
 
@@ -361,25 +351,13 @@ impl Field {
     /// experimenter number, which follows.
     pub fn header(self) -> u32 {
         match self {
-            Self::Unknown {
-                class,
-                number,
-                bytes,
-            } => compose(class, number, bytes),
+            Self::Unknown { class, number, bytes } => compose(class, number, bytes),
             Self::Experimenter { number, bytes, .. } => {
                 compose(CLASS_EXPERIMENTER, number, bytes.saturating_add(4))
             }
             known => known.info().map_or(0, |info| {
-                let extra = if info.class == CLASS_EXPERIMENTER {
-                    4
-                } else {
-                    0
-                };
-                compose(
-                    info.class,
-                    info.number.wrapping_add(known.index()),
-                    info.bytes + extra,
-                )
+                let extra = if info.class == CLASS_EXPERIMENTER { 4 } else { 0 };
+                compose(info.class, info.number.wrapping_add(known.index()), info.bytes + extra)
             }),
         }
     }
@@ -388,21 +366,16 @@ impl Field {
     pub(crate) fn experimenter(self) -> Option<u32> {
         match self {
             Self::Experimenter { experimenter, .. } => Some(experimenter),
-            known => known
-                .info()
-                .filter(|i| i.class == CLASS_EXPERIMENTER)
-                .map(|_| ONF),
+            known => known.info().filter(|i| i.class == CLASS_EXPERIMENTER).map(|_| ONF),
         }
     }
 
     /// The header the field has as a sub-field of a Nicira action. Fields of the experimenter class have none here.
     pub(crate) fn sub_header(self) -> u32 {
         match self.info() {
-            Some(info) => compose(
-                info.sub_class,
-                info.sub_number.wrapping_add(self.index()),
-                info.bytes,
-            ),
+            Some(info) => {
+                compose(info.sub_class, info.sub_number.wrapping_add(self.index()), info.bytes)
+            }
             None => self.header(),
         }
     }
@@ -412,11 +385,7 @@ impl Field {
         if class == CLASS_EXPERIMENTER {
             return match (experimenter, number, bytes) {
                 (ONF, 42, 2) => Self::TcpFlags,
-                _ => Self::Experimenter {
-                    experimenter,
-                    number,
-                    bytes,
-                },
+                _ => Self::Experimenter { experimenter, number, bytes },
             };
         }
         find(&MATCH_ROWS, class, number, bytes)
@@ -425,22 +394,13 @@ impl Field {
     /// The field with this header as a sub-field of a Nicira action.
     pub(crate) fn of_sub(header: u32) -> Self {
         let [high, low, number, bytes] = header.to_be_bytes();
-        find(
-            &SUB_ROWS,
-            u16::from_be_bytes([high, low]),
-            number >> 1,
-            bytes,
-        )
+        find(&SUB_ROWS, u16::from_be_bytes([high, low]), number >> 1, bytes)
     }
 }
 
 /// `n` ones, at the right.
 pub(crate) const fn ones(n: u16) -> u128 {
-    if n >= 128 {
-        u128::MAX
-    } else {
-        (1_u128 << n) - 1
-    }
+    if n >= 128 { u128::MAX } else { (1_u128 << n) - 1 }
 }
 
 const fn compose(class: u16, number: u8, bytes: u8) -> u32 {
@@ -459,11 +419,8 @@ const fn rows(sub: bool) -> Rows {
     let mut row = 0;
     while row < TABLE.len() {
         let info = &TABLE[row];
-        let (class, number) = if sub {
-            (info.sub_class, info.sub_number)
-        } else {
-            (info.class, info.number)
-        };
+        let (class, number) =
+            if sub { (info.sub_class, info.sub_number) } else { (info.class, info.number) };
         let mut c = 0;
         while c < CLASSES.len() {
             if CLASSES[c] == class {
@@ -496,17 +453,10 @@ fn find(rows: &'static Rows, class: u16, number: u8, bytes: u8) -> Field {
         .and_then(|class| class.get(usize::from(number)))
         .and_then(|row| TABLE.get(usize::from(*row)))
         .filter(|info| info.bytes == bytes)
-        .map_or(
-            Field::Unknown {
-                class,
-                number,
-                bytes,
-            },
-            |info| {
-                let first = if sub { info.sub_number } else { info.number };
-                info.field.member(number.wrapping_sub(first))
-            },
-        )
+        .map_or(Field::Unknown { class, number, bytes }, |info| {
+            let first = if sub { info.sub_number } else { info.number };
+            info.field.member(number.wrapping_sub(first))
+        })
 }
 
 #[cfg(test)]

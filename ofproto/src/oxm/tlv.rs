@@ -27,20 +27,12 @@ pub struct FieldMatch {
 impl FieldMatch {
     /// A match on the whole field.
     pub fn exact(field: Field, value: u128) -> Self {
-        Self {
-            field,
-            value,
-            mask: field.exact_mask(),
-        }
+        Self { field, value, mask: field.exact_mask() }
     }
 
     /// A match on the bits of `mask`; bits of `value` outside are cleared.
     pub fn masked(field: Field, value: u128, mask: u128) -> Self {
-        Self {
-            field,
-            value: value & mask,
-            mask,
-        }
+        Self { field, value: value & mask, mask }
     }
 
     /// Whether the whole field counts.
@@ -51,11 +43,7 @@ impl FieldMatch {
     /// Bytes of the TLV.
     pub(crate) fn encoded_len(&self) -> usize {
         let value = usize::from(self.field.bytes());
-        let experimenter = if self.field.experimenter().is_some() {
-            4
-        } else {
-            0
-        };
+        let experimenter = if self.field.experimenter().is_some() { 4 } else { 0 };
         4 + experimenter + if self.is_exact() { value } else { 2 * value }
     }
 
@@ -69,11 +57,7 @@ impl FieldMatch {
         let limit = ones(u16::from(bytes) * 8);
         for number in [self.value, self.mask] {
             if number > limit {
-                return Err(EncodeError::TooLarge {
-                    what: "match field",
-                    value: number,
-                    limit,
-                });
+                return Err(EncodeError::TooLarge { what: "match field", value: number, limit });
             }
         }
         let header = field.header();
@@ -118,10 +102,7 @@ impl Tlv {
         let mut payload = reader.sub("OXM value", length.into())?;
         let whole = payload.clone();
         let wide = |mut payload: Reader<'_>| {
-            Ok(Self::Wide(WideField {
-                header,
-                payload: payload.bytes(),
-            }))
+            Ok(Self::Wide(WideField { header, payload: payload.bytes() }))
         };
         let experimenter = if class == CLASS_EXPERIMENTER {
             if payload.len() < 4 {
@@ -132,11 +113,7 @@ impl Tlv {
             0
         };
         let masked = header & HAS_MASK != 0;
-        let bytes = if masked {
-            payload.len() / 2
-        } else {
-            payload.len()
-        };
+        let bytes = if masked { payload.len() / 2 } else { payload.len() };
         if bytes > MAX_VALUE || (masked && payload.len() % 2 != 0) {
             return wide(whole);
         }
@@ -156,10 +133,7 @@ pub(crate) fn encode_exact(field: &FieldMatch, out: &mut BytesMut) -> Result<(),
     if field.is_exact() {
         field.encode(out)
     } else {
-        Err(EncodeError::MaskedSetField {
-            field: field.field,
-            mask: field.mask,
-        })
+        Err(EncodeError::MaskedSetField { field: field.field, mask: field.mask })
     }
 }
 

@@ -1,0 +1,237 @@
+//! Reading, writing and watching, as one future.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::handshake::{Shaken, split_frame};
+use super::pending::Shared;
+use super::{ConnError, Event};
+use crate::header::Header;
+use crate::message::Message;
+use crate::types::VERSION;
+
+/// Frames, or runs of frames, that may wait for the writer: enough to keep the socket busy, little enough that a
+/// caller feels a slow switch.
+const WRITER_CAPACITY: usize = 32;
+/// Echoes that may wait for the writer; a switch that sends more without reading gets no answer to the rest.
+const ECHO_CAPACITY: usize = 16;
+/// Room made for each read.
+const READ_SIZE: usize = 128 << 10;
+
+/// The future that carries a connection. It ends with `Ok` when all handles are gone, with an error when the
+/// connection is lost; dropping it ends the connection.
+///
+/// Errors: [`ConnError::Io`], [`ConnError::Eof`], [`ConnError::Framing`], [`ConnError::Unresponsive`].
+#[must_use = "a connection does nothing unless its driver is polled"]
+pub struct Driver {
+    future: Pin<Box<dyn Future<Output = Result<(), ConnError>> + Send>>,
+    end: End,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    pub(super) fn new<S>(
+        shaken: Shaken<S>,
+        shared: Arc<Shared>,
+        events: mpsc::Sender<Event>,
+    ) -> (Self, mpsc::Sender<Bytes>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (writer, frames) = mpsc::channel(WRITER_CAPACITY);
+        let (echoes, echo_frames) = mpsc::channel(ECHO_CAPACITY);
+        let end = End { shared: Arc::clone(&shared), events: Some(events.clone()) };
+        let Shaken { stream, buffer, early, .. } = shaken;
+        let future = Box::pin(async move {
+            let (read_half, write_half) = tokio::io::split(stream);
+            let reader = Reader { shared: Arc::clone(&shared), events, echoes: echoes.clone() };
+            // Whichever ends first ends all.
+            tokio::select! {
+                ended = reader.run(read_half, buffer, early) => ended,
+                ended = write(write_half, frames, echo_frames) => ended,
+                ended = watch(&shared, echoes) => ended,
+            }
+        });
+        (Self { future, end }, writer)
+    }
+}
+
+impl Future for Driver {
+    type Output = Result<(), ConnError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = std::task::ready!(self.future.as_mut().poll(context));
+        let reason = match &ended {
+            Ok(()) => "all handles dropped".to_owned(),
+            Err(error) => match std::error::Error::source(error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            },
+        };
+        // The socket and the event queue end now, not when the driver is dropped.
+        self.future = Box::pin(std::future::pending());
+        self.end.now(&reason);
+        Poll::Ready(ended)
+    }
+}
+
+/// Ends whatever waits, once, also when the driver is dropped.
+struct End {
+    shared: Arc<Shared>,
+    events: Option<mpsc::Sender<Event>>,
+}
+
+impl End {
+    fn now(&mut self, reason: &str) {
+        self.shared.end(reason);
+        if let Some(events) = self.events.take() {
+            // A full queue ends without the word; the end of the channel says the same.
+            let _ = events.try_send(Event::Closed { reason: reason.to_owned() });
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.events.is_some() {
+            self.now("driver dropped");
+        }
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    events: mpsc::Sender<Event>,
+    echoes: mpsc::Sender<Bytes>,
+}
+
+impl Reader {
+    async fn run(
+        self,
+        mut stream: impl AsyncRead + Unpin,
+        mut buffer: BytesMut,
+        early: Vec<Bytes>,
+    ) -> Result<(), ConnError> {
+        early.iter().for_each(|frame| self.take(frame));
+        loop {
+            while let Some(frame) = split_frame(&mut buffer)? {
+                self.take(&frame);
+            }
+            buffer.reserve(READ_SIZE);
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Err(ConnError::Eof);
+            }
+        }
+    }
+
+    /// Handles one frame, without ever waiting.
+    fn take(&self, frame: &Bytes) {
+        self.shared.received.fetch_add(1, Ordering::Relaxed);
+        let (xid, message) = match Message::decode(frame) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.malformed(frame, error),
+        };
+        if let Message::EchoRequest(data) = message {
+            return self.answer(xid, data);
+        }
+        let Some(message) = self.shared.deliver(xid, message, frame.len()) else { return };
+        let event = match message {
+            Message::PacketIn(packet) => Event::PacketIn(packet),
+            Message::PortStatus(status) => Event::PortStatus(status),
+            Message::FlowRemoved(removed) => Event::FlowRemoved(removed),
+            // The answer to an echo of ours has said all it has to say by coming.
+            Message::EchoReply(_) => return,
+            Message::Error(error) => {
+                let refused = Message::decode(&error.data).ok().map(|(_, message)| message);
+                tracing::warn!(xid, %error, ?refused, "switch refused a message nobody waits for");
+                Event::Error { xid, error }
+            }
+            message => Event::Other { xid, message },
+        };
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn answer(&self, xid: u32, data: Bytes) {
+        let mut out = BytesMut::new();
+        if Message::EchoReply(data).encode(xid, &mut out).is_ok() {
+            // See ECHO_CAPACITY.
+            let _ = self.echoes.try_send(out.freeze());
+        }
+    }
+
+    fn malformed(&self, frame: &Bytes, error: crate::DecodeError) {
+        let count = self.shared.malformed.fetch_add(1, Ordering::Relaxed);
+        let header = frame.first_chunk::<{ Header::LEN }>().and_then(|h| Header::decode(*h).ok());
+        let Some(header) = header else { return };
+        // Of a flood of them, one line for each power of two.
+        if (count + 1).is_power_of_two() {
+            tracing::warn!(
+                typ = header.typ, xid = header.xid, length = header.length, count = count + 1,
+                %error, "malformed message from the switch"
+            );
+        }
+        if header.version == VERSION && header.xid != 0 {
+            self.shared.fail(header.xid, error.into());
+        }
+    }
+}
+
+/// Writes frames as they come, echoes first.
+async fn write(
+    mut stream: impl AsyncWrite + Unpin,
+    mut frames: mpsc::Receiver<Bytes>,
+    mut echoes: mpsc::Receiver<Bytes>,
+) -> Result<(), ConnError> {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            Some(echo) = echoes.recv() => Some(echo),
+            frame = frames.recv() => frame,
+        };
+        let Some(frame) = frame else {
+            stream.shutdown().await?;
+            return Ok(());
+        };
+        stream.write_all(&frame).await?;
+        if frames.is_empty() {
+            stream.flush().await?;
+        }
+    }
+}
+
+/// Sends an echo after each interval without a frame; gives up after two that nothing followed.
+async fn watch(shared: &Shared, echoes: mpsc::Sender<Bytes>) -> Result<(), ConnError> {
+    let mut out = BytesMut::new();
+    Message::EchoRequest(Bytes::new()).encode(shared.allocate(1), &mut out)?;
+    let echo = out.freeze();
+    let mut seen = shared.received.load(Ordering::Relaxed);
+    let mut missed = 0;
+    loop {
+        tokio::time::sleep(shared.options.echo_interval).await;
+        let received = shared.received.load(Ordering::Relaxed);
+        if received != seen {
+            (seen, missed) = (received, 0);
+            continue;
+        }
+        if missed == 2 {
+            return Err(ConnError::Unresponsive);
+        }
+        missed += 1;
+        // With the queue full, the writer is stuck, and that is what is being watched for.
+        let _ = echoes.try_send(echo.clone());
+    }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong with a connection.
+
+use crate::error::{DecodeError, EncodeError};
+use crate::error_msg::ErrorMsg;
+use crate::multipart::ReassemblyError;
+
+/// Why a request had no answer, or a connection ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnError {
+    /// The switch could not be reached.
+    #[error("cannot connect to {target}")]
+    Connect {
+        /// Where it should be.
+        target: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The switch offers no OpenFlow 1.3.
+    #[error("switch speaks no OpenFlow 1.3: {reason}")]
+    NoCommonVersion {
+        /// What it offers, or what it said.
+        reason: String,
+    },
+    /// Reading or writing failed.
+    #[error("connection broken")]
+    Io(#[from] std::io::Error),
+    /// A length field behind which no message can be found.
+    #[error("framing lost")]
+    Framing(#[source] DecodeError),
+    /// The switch closed the connection.
+    #[error("switch closed the connection")]
+    Eof,
+    /// The switch answers nothing, not even echoes.
+    #[error("switch does not answer echoes")]
+    Unresponsive,
+    /// The connection has ended, and with it this request.
+    #[error("connection closed: {reason}")]
+    Closed {
+        /// Why it ended.
+        reason: String,
+    },
+    /// The switch refused the request.
+    #[error("message type {request} (xid {xid:#x}) refused: {error}")]
+    Refused {
+        /// The xid of the request.
+        xid: u32,
+        /// The type of the request.
+        request: u8,
+        /// Why.
+        error: ErrorMsg,
+    },
+    /// No answer in time.
+    #[error("no {what} in time")]
+    Timeout {
+        /// What was awaited.
+        what: &'static str,
+    },
+    /// An answer of the wrong type.
+    #[error("expected a {expected}, got message type {got}")]
+    Unexpected {
+        /// What was awaited.
+        expected: &'static str,
+        /// The type that came.
+        got: u8,
+    },
+    /// A multipart reply of the wrong kind.
+    #[error("expected {expected} in the multipart reply")]
+    UnexpectedBody {
+        /// What was awaited.
+        expected: &'static str,
+    },
+    /// An answer that could not be decoded.
+    #[error("malformed reply")]
+    Decode(#[from] DecodeError),
+    /// A request that has no encoding.
+    #[error("request has no encoding")]
+    Encode(#[from] EncodeError),
+    /// A reply whose parts do not fit together.
+    #[error("malformed multipart reply")]
+    Reassembly(#[from] ReassemblyError),
+}
+
+/// Why a bundle did not take effect, or may not have.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// A flow mod has no encoding. Nothing was sent.
+    #[error("flow mod {index} has no encoding")]
+    Encode {
+        /// Position in the list given.
+        index: usize,
+        /// Why.
+        source: EncodeError,
+    },
+    /// The switch refused a flow mod. The bundle was discarded, nothing has changed.
+    #[error("flow mod {index} refused: {error}")]
+    Refused {
+        /// Position in the list given.
+        index: usize,
+        /// Why.
+        error: ErrorMsg,
+    },
+    /// The switch refused the bundle itself. Nothing has changed.
+    #[error("bundle refused: {error}")]
+    Failed {
+        /// Why.
+        error: ErrorMsg,
+    },
+    /// The connection broke or the time was up before the commit was sent. Nothing has changed.
+    #[error("bundle not committed")]
+    NotCommitted(#[from] ConnError),
+    /// The commit was sent and its answer did not come: it may have taken effect or not.
+    #[error("outcome of the bundle is unknown: no answer to its commit")]
+    Unknown,
+}

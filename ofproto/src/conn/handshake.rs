@@ -1,0 +1,134 @@
+//! From a bare stream to a switch that speaks OpenFlow 1.3.
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{ConnError, Options};
+use crate::config::SwitchConfig;
+use crate::error_msg::ErrorMsg;
+use crate::features::FeaturesReply;
+use crate::header::Header;
+use crate::hello::Hello;
+use crate::message::{Message, kind};
+use crate::types::VERSION;
+use crate::wire::Reader;
+
+/// xids of the handshake; those of requests begin behind.
+const HELLO_XID: u32 = 1;
+const FEATURES_XID: u32 = 2;
+const CONFIG_XID: u32 = 3;
+
+/// Messages other than the awaited ones that may come while shaking hands; a switch that sends more is not one.
+const MAX_EARLY: usize = 1024;
+
+/// A stream behind its handshake.
+pub(super) struct Shaken<S> {
+    pub(super) stream: S,
+    /// Read, but not yet framed.
+    pub(super) buffer: BytesMut,
+    /// Frames that came early.
+    pub(super) early: Vec<Bytes>,
+    pub(super) features: FeaturesReply,
+}
+
+/// Takes a whole frame off the front of a buffer.
+///
+/// Errors: [`ConnError::Framing`] for a length no message can have.
+pub(super) fn split_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, ConnError> {
+    let Some(head) = buffer.first_chunk::<{ Header::LEN }>() else { return Ok(None) };
+    let header = Header::decode(*head).map_err(ConnError::Framing)?;
+    let length = usize::from(header.length);
+    if buffer.len() < length {
+        return Ok(None);
+    }
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+pub(super) async fn shake<S>(stream: S, options: &Options) -> Result<Shaken<S>, ConnError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let mut shake = Shake { stream, buffer: BytesMut::new(), early: Vec::new() };
+    shake.send(&Message::Hello(Hello::default()), HELLO_XID).await?;
+    let hello = shake.await_hello().await?;
+    if !hello.offers(VERSION) {
+        let reason = format!("it offers {hello:?}");
+        return Err(ConnError::NoCommonVersion { reason });
+    }
+    shake.send(&Message::FeaturesRequest, FEATURES_XID).await?;
+    let features = shake.await_features().await?;
+    let config = SwitchConfig { flags: 0, miss_send_len: options.miss_send_len };
+    shake.send(&Message::SetConfig(config), CONFIG_XID).await?;
+    let Shake { stream, buffer, early } = shake;
+    Ok(Shaken { stream, buffer, early, features })
+}
+
+struct Shake<S> {
+    stream: S,
+    buffer: BytesMut,
+    early: Vec<Bytes>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Shake<S> {
+    async fn send(&mut self, message: &Message, xid: u32) -> Result<(), ConnError> {
+        let mut out = BytesMut::new();
+        message.encode(xid, &mut out)?;
+        self.stream.write_all(&out).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    async fn frame(&mut self) -> Result<Bytes, ConnError> {
+        loop {
+            if let Some(frame) = split_frame(&mut self.buffer)? {
+                return Ok(frame);
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(ConnError::Eof);
+            }
+        }
+    }
+
+    async fn await_hello(&mut self) -> Result<Hello, ConnError> {
+        let frame = self.frame().await?;
+        // A peer without a common version may say so in a version of its own.
+        if let Some(error) = hello_failed(&frame) {
+            return Err(ConnError::NoCommonVersion { reason: error.to_string() });
+        }
+        match Message::decode(&frame)? {
+            (_, Message::Hello(hello)) => Ok(hello),
+            (_, other) => Err(super::unexpected("hello", &other)),
+        }
+    }
+
+    async fn await_features(&mut self) -> Result<FeaturesReply, ConnError> {
+        loop {
+            let frame = self.frame().await?;
+            if let Some(error) = hello_failed(&frame) {
+                return Err(ConnError::NoCommonVersion { reason: error.to_string() });
+            }
+            match Message::decode(&frame) {
+                Ok((FEATURES_XID, Message::FeaturesReply(features))) => return Ok(features),
+                Ok((FEATURES_XID, Message::Error(error))) => {
+                    let (xid, request) = (FEATURES_XID, kind::FEATURES_REQUEST);
+                    return Err(ConnError::Refused { xid, request, error });
+                }
+                Ok((xid, Message::EchoRequest(data))) => {
+                    self.send(&Message::EchoReply(data), xid).await?;
+                }
+                // Everything else is for the driver.
+                _ if self.early.len() < MAX_EARLY => self.early.push(frame),
+                _ => return Err(ConnError::Timeout { what: "features reply" }),
+            }
+        }
+    }
+}
+
+/// The refusal of our HELLO, whatever the version of the frame.
+fn hello_failed(frame: &Bytes) -> Option<ErrorMsg> {
+    let mut reader = Reader::new(frame);
+    let header = Header::decode(reader.array("header").ok()?).ok()?;
+    if header.typ != kind::ERROR {
+        return None;
+    }
+    ErrorMsg::decode_body(&mut reader).ok().filter(|error| error.typ == 0)
+}

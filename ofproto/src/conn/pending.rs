@@ -1,0 +1,301 @@
+//! Who waits for which xid.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::{ConnError, Options};
+use crate::error_msg::ErrorMsg;
+use crate::features::FeaturesReply;
+use crate::message::Message;
+use crate::multipart::{MultipartReply, Reassembly};
+
+/// What the handles and the driver share.
+pub(super) struct Shared {
+    pub(super) features: FeaturesReply,
+    pub(super) options: Options,
+    pub(super) dropped_events: AtomicU64,
+    pub(super) malformed: AtomicU64,
+    /// Frames received, for the driver to know that the switch lives.
+    pub(super) received: AtomicU32,
+    state: Mutex<State>,
+}
+
+struct State {
+    next_xid: u32,
+    /// By the first xid of each.
+    waiting: BTreeMap<u32, Entry>,
+    /// Why the connection has ended.
+    ended: Option<String>,
+}
+
+enum Entry {
+    One { reply: oneshot::Sender<Result<Message, ConnError>>, parts: Reassembly },
+    Bundle(Arc<BundleState>),
+}
+
+impl Shared {
+    pub(super) fn new(features: FeaturesReply, options: Options) -> Self {
+        Self {
+            features,
+            options,
+            dropped_events: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+            received: AtomicU32::new(0),
+            state: Mutex::new(State { next_xid: 0x100, waiting: BTreeMap::new(), ended: None }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first of `n` consecutive xids. Zero is never among them: it marks what nobody asked for.
+    pub(super) fn allocate(&self, n: u32) -> u32 {
+        let mut state = self.state();
+        let first = match state.next_xid.checked_add(n) {
+            Some(_) => state.next_xid,
+            None => 1,
+        };
+        state.next_xid = first.saturating_add(n).max(1);
+        first
+    }
+
+    /// Registers a request, before it is sent.
+    pub(super) fn wait_for(&self, xid: u32) -> Waiting<'_> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if state.ended.is_none() {
+            let entry = Entry::One { reply: sender, parts: Reassembly::new() };
+            state.waiting.insert(xid, entry);
+        }
+        drop(state);
+        Waiting { shared: self, xid, receiver }
+    }
+
+    /// Registers a bundle of `n` additions: OPEN has the first xid, the additions follow, then CLOSE, COMMIT and
+    /// DISCARD.
+    pub(super) fn wait_for_bundle(&self, first: u32, n: u32) -> Arc<BundleState> {
+        let bundle = Arc::new(BundleState {
+            first,
+            n,
+            inner: Mutex::new(BundleInner::default()),
+            changed: Notify::new(),
+        });
+        let mut state = self.state();
+        if state.ended.is_some() {
+            bundle.end();
+        } else {
+            state.waiting.insert(first, Entry::Bundle(Arc::clone(&bundle)));
+        }
+        bundle
+    }
+
+    pub(super) fn forget(&self, xid: u32) {
+        self.state().waiting.remove(&xid);
+    }
+
+    /// Gives a message to whoever waits for it; back if nobody does.
+    pub(super) fn deliver(&self, xid: u32, message: Message, bytes: usize) -> Option<Message> {
+        let mut state = self.state();
+        let Some((&first, entry)) = state.waiting.range_mut(..=xid).next_back() else {
+            return Some(message);
+        };
+        match entry {
+            Entry::Bundle(bundle) if xid - first < bundle.xids() => bundle.deliver(xid, message),
+            Entry::One { parts, .. } if first == xid => {
+                let outcome = match message {
+                    Message::MultipartReply(part) => match parts.push(part, bytes) {
+                        Ok(None) => return None,
+                        Ok(Some(body)) => {
+                            Ok(Message::MultipartReply(MultipartReply { flags: 0, body }))
+                        }
+                        Err(error) => Err(error.into()),
+                    },
+                    message => Ok(message),
+                };
+                if let Some(Entry::One { reply, .. }) = state.waiting.remove(&xid) {
+                    // The caller may have given up; then the reply is of no use to anyone.
+                    let _ = reply.send(outcome);
+                }
+                None
+            }
+            _ => Some(message),
+        }
+    }
+
+    /// Fails whoever waits for a message that could not be decoded; tells whether anyone did.
+    pub(super) fn fail(&self, xid: u32, error: ConnError) -> bool {
+        let mut state = self.state();
+        match state.waiting.get(&xid) {
+            Some(Entry::One { .. }) => {}
+            _ => return false,
+        }
+        if let Some(Entry::One { reply, .. }) = state.waiting.remove(&xid) {
+            // As above.
+            let _ = reply.send(Err(error));
+        }
+        true
+    }
+
+    /// Ends everything that waits.
+    pub(super) fn end(&self, reason: &str) {
+        let mut state = self.state();
+        state.ended.get_or_insert_with(|| reason.to_owned());
+        // Dropping the senders wakes the callers.
+        for entry in std::mem::take(&mut state.waiting).into_values() {
+            if let Entry::Bundle(bundle) = entry {
+                bundle.end();
+            }
+        }
+    }
+
+    /// The error of a request that meets a connection that has ended.
+    pub(super) fn closed(&self) -> ConnError {
+        let reason = self.state().ended.clone();
+        ConnError::Closed { reason: reason.unwrap_or_else(|| "driver dropped".to_owned()) }
+    }
+}
+
+/// A registered request; forgets itself when dropped.
+pub(super) struct Waiting<'a> {
+    shared: &'a Shared,
+    xid: u32,
+    receiver: oneshot::Receiver<Result<Message, ConnError>>,
+}
+
+impl Waiting<'_> {
+    pub(super) fn xid(&self) -> u32 {
+        self.xid
+    }
+
+    pub(super) async fn reply(&mut self) -> Result<Message, ConnError> {
+        match (&mut self.receiver).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.shared.closed()),
+        }
+    }
+
+    /// The reply, if it has come.
+    pub(super) fn ready(&mut self) -> Option<Message> {
+        self.receiver.try_recv().ok().and_then(Result::ok)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.forget(self.xid);
+    }
+}
+
+/// A control message of a bundle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Control {
+    Open,
+    Close,
+    Commit,
+    Discard,
+}
+
+/// What has come back for one bundle. The first refusal is kept and no other, so that it stays small whatever the
+/// switch sends.
+pub(super) struct BundleState {
+    first: u32,
+    n: u32,
+    inner: Mutex<BundleInner>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct BundleInner {
+    refused: Option<(usize, ErrorMsg)>,
+    answers: [Option<Result<(), ErrorMsg>>; 4],
+    ended: bool,
+}
+
+impl BundleState {
+    /// xids of a bundle beside its additions.
+    pub(super) const CONTROLS: u32 = 4;
+
+    fn xids(&self) -> u32 {
+        self.n.saturating_add(Self::CONTROLS)
+    }
+
+    pub(super) fn xid(&self, control: Control) -> u32 {
+        match control {
+            Control::Open => self.first,
+            Control::Close => self.first + self.n + 1,
+            Control::Commit => self.first + self.n + 2,
+            Control::Discard => self.first + self.n + 3,
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, BundleInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a message for one of the bundle's xids; back if a bundle does not expect its kind.
+    fn deliver(&self, xid: u32, message: Message) -> Option<Message> {
+        let offset = xid - self.first;
+        let control = match offset.checked_sub(self.n) {
+            _ if offset == 0 => Some(Control::Open),
+            Some(1) => Some(Control::Close),
+            Some(2) => Some(Control::Commit),
+            Some(3) => Some(Control::Discard),
+            _ => None,
+        };
+        let mut inner = self.inner();
+        match (control, message) {
+            (Some(control), Message::Error(error)) => {
+                inner.answers[control as usize] = Some(Err(error));
+            }
+            (Some(control), Message::BundleControl(_)) => {
+                inner.answers[control as usize] = Some(Ok(()));
+            }
+            (None, Message::Error(error)) => {
+                let index = offset as usize - 1;
+                if inner.refused.as_ref().is_none_or(|(first, _)| index < *first) {
+                    inner.refused = Some((index, error));
+                }
+            }
+            (_, message) => return Some(message),
+        }
+        drop(inner);
+        self.changed.notify_one();
+        None
+    }
+
+    fn end(&self) {
+        self.inner().ended = true;
+        self.changed.notify_one();
+    }
+
+    /// The first addition the switch refused.
+    pub(super) fn refused(&self) -> Option<(usize, ErrorMsg)> {
+        self.inner().refused.clone()
+    }
+
+    /// The refusal of a control message, if it has come.
+    pub(super) fn failed(&self, control: Control) -> Option<ErrorMsg> {
+        self.inner().answers[control as usize].as_ref().and_then(|a| a.clone().err())
+    }
+
+    /// Waits for the answer to a control message; `None` when the connection has ended.
+    pub(super) async fn answer(&self, control: Control) -> Option<Result<(), ErrorMsg>> {
+        loop {
+            {
+                let inner = self.inner();
+                if let Some(answer) = &inner.answers[control as usize] {
+                    return Some(answer.clone());
+                }
+                if inner.ended {
+                    return None;
+                }
+            }
+            // One waiter only, and `notify_one` keeps its permit: no change is missed.
+            self.changed.notified().await;
+        }
+    }
+}
