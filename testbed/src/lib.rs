@@ -1,1 +1,24 @@
-//! testbed
+//! Nodes, pods and real traffic on one machine, for Weir's tests and demonstration.
+//!
+//! Start with [`bed::Testbed`]: nodes are network namespaces with an Open vSwitch each, pods are namespaces on their
+//! bridges, and [`probe`] makes real connections between them. [`home`] is why a crashed run leaves nothing behind.
+//!
+//! Everything is local to namespaces and one directory; several testbeds live side by side.
+
+pub mod address;
+pub mod bed;
+pub mod command;
+pub mod error;
+pub mod home;
+pub mod host;
+pub mod netns;
+pub mod out;
+pub mod ovs;
+pub mod probe;
+pub mod require;
+pub mod wait;
+
+pub use bed::{Layout, Node, Testbed};
+pub use error::{Error, Result};
+pub use host::{Host, Outside, PortIds, Workload};
+pub use probe::{Budget, Outcome, Service, Stream, tcp, udp};
