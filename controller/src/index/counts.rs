@@ -1,0 +1,80 @@
+//! Reference counts per number, mostly of nodes.
+
+use roaring::RoaringBitmap;
+
+/// Numbers with how often each is counted; sorted, as most of these are small and all are read in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts(Vec<(u32, u32)>);
+
+impl Counts {
+    /// Counts `number` once more; true if it was not there.
+    pub(super) fn add(&mut self, number: u32) -> bool {
+        match self.0.binary_search_by_key(&number, |(n, _)| *n) {
+            Ok(at) => {
+                self.0[at].1 += 1;
+                false
+            }
+            Err(at) => {
+                self.0.insert(at, (number, 1));
+                true
+            }
+        }
+    }
+
+    /// Counts `number` once less; true if it is gone by that.
+    pub(super) fn sub(&mut self, number: u32) -> bool {
+        let Ok(at) = self.0.binary_search_by_key(&number, |(n, _)| *n) else {
+            debug_assert!(false, "{number} is not counted");
+            return false;
+        };
+        self.0[at].1 -= 1;
+        if self.0[at].1 == 0 {
+            self.0.remove(at);
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn contains(&self, number: u32) -> bool {
+        self.0.binary_search_by_key(&number, |(n, _)| *n).is_ok()
+    }
+
+    /// `number` is counted once: the next [`Self::sub`] takes it away.
+    pub(super) fn is_last(&self, number: u32) -> bool {
+        self.0.binary_search_by_key(&number, |(n, _)| *n).is_ok_and(|at| self.0[at].1 == 1)
+    }
+
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().map(|(n, _)| *n)
+    }
+
+    pub(super) fn bitmap(&self) -> RoaringBitmap {
+        self.numbers().collect()
+    }
+
+    /// Adds to `out` those that are also in `within`.
+    pub(super) fn meet(&self, within: &RoaringBitmap, out: &mut RoaringBitmap) {
+        if within.len() < self.0.len() as u64 {
+            out.extend(within.iter().filter(|n| self.contains(*n)));
+        } else {
+            out.extend(self.numbers().filter(|n| within.contains(*n)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_go_up_and_down() {
+        let mut c = Counts::default();
+        assert!(c.add(7) && !c.add(7) && c.add(3));
+        assert_eq!(c.bitmap(), RoaringBitmap::from([3, 7]));
+        assert!(!c.sub(7) && c.contains(7));
+        assert!(c.sub(7) && !c.contains(7));
+        let mut out = RoaringBitmap::new();
+        c.meet(&RoaringBitmap::from([3, 4, 5]), &mut out);
+        assert_eq!(out, RoaringBitmap::from([3]));
+    }
+}

@@ -1,0 +1,392 @@
+//! What a batch changes for which nodes: the difference between the journal and what is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use weir_policy::ids::EndpointId;
+use weir_policy::state::{Change, Endpoint, NodeInfo};
+
+use super::group::GroupRecord;
+use super::journal::{GroupBefore, Journal};
+use super::pod::{Place, PodRecord};
+use super::policy::Served;
+use super::{Index, NodeSet};
+
+/// One change and the nodes it goes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    pub change: Change,
+    /// Numbers of nodes ([`Index::node_name`]); never empty.
+    pub nodes: NodeSet,
+}
+
+/// What one batch of events changes. A node that no delivery names has nothing to do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    pub revision: u64,
+    /// In dependency order: what others refer to comes first and goes last.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// Deliveries by kind; joined in dependency order.
+#[derive(Default)]
+struct Out {
+    nodes: Vec<Delivery>,
+    profiles: Vec<Delivery>,
+    groups: Vec<Delivery>,
+    endpoints: Vec<Delivery>,
+    policies: Vec<Delivery>,
+    gone_policies: Vec<Delivery>,
+    gone_endpoints: Vec<Delivery>,
+    gone_groups: Vec<Delivery>,
+    gone_profiles: Vec<Delivery>,
+}
+
+fn send(to: &mut Vec<Delivery>, nodes: RoaringBitmap, change: impl FnOnce() -> Change) {
+    if !nodes.is_empty() {
+        let change = change();
+        to.push(Delivery { change, nodes });
+    }
+}
+
+/// For each profile the nodes for which something may have changed.
+#[derive(Default)]
+struct Candidates {
+    /// About the profile itself.
+    known: HashMap<u32, RoaringBitmap>,
+    /// About the addresses of its pods.
+    reached: HashMap<u32, RoaringBitmap>,
+}
+
+/// The state before the batch: from the journal where the batch touched it, as it is elsewhere.
+struct Before<'a> {
+    index: &'a Index,
+    journal: &'a Journal,
+}
+
+impl<'a> Before<'a> {
+    fn profile_groups(&self, profile: u32) -> &'a [u32] {
+        match self.journal.profiles.get(&profile) {
+            Some(before) => &before.groups,
+            None => &self.index.profiles[profile].groups,
+        }
+    }
+
+    fn is_local(&self, profile: u32, within: &RoaringBitmap, out: &mut RoaringBitmap) {
+        match self.journal.profiles.get(&profile) {
+            Some(before) => *out |= &before.local & within,
+            None => self.index.profiles[profile].local.meet(within, out),
+        }
+    }
+
+    fn group(&self, group: u32) -> Result<&'a GroupBefore, &'a GroupRecord> {
+        let journal = self.journal.groups.get(&group);
+        journal.ok_or_else(|| &self.index.groups[group])
+    }
+
+    fn active(&self, group: u32) -> RoaringBitmap {
+        match self.group(group) {
+            Ok(before) => before.active.clone(),
+            Err(record) => record.active.bitmap(),
+        }
+    }
+
+    /// Those of `within` that knew a profile.
+    fn known(&self, profile: u32, within: &RoaringBitmap) -> RoaringBitmap {
+        let mut out = RoaringBitmap::new();
+        self.is_local(profile, within, &mut out);
+        for group in self.profile_groups(profile) {
+            match self.group(*group) {
+                Ok(before) => out |= &before.need & within,
+                Err(record) => record.need_within(within, &mut out),
+            }
+        }
+        out
+    }
+
+    /// Nodes that knew the addresses of a profile's pods because of a group; all, or those of `within`.
+    fn reached(&self, profile: u32, within: Option<&RoaringBitmap>) -> RoaringBitmap {
+        let mut out = RoaringBitmap::new();
+        for group in self.profile_groups(profile) {
+            match (self.group(*group), within) {
+                (Ok(before), Some(within)) => out |= &before.peer & within,
+                (Ok(before), None) => out |= &before.peer,
+                (Err(record), Some(within)) => record.peer.meet(within, &mut out),
+                (Err(record), None) => out.extend(record.peer.numbers()),
+            }
+        }
+        out
+    }
+
+    fn endpoint_nodes(&self, place: Place) -> RoaringBitmap {
+        let mut out = self.reached(place.profile, None);
+        out.extend(place.node);
+        out
+    }
+}
+
+impl Index {
+    /// Those of `within` that know a profile.
+    fn known(&self, profile: u32, within: &RoaringBitmap) -> RoaringBitmap {
+        let record = &self.profiles[profile];
+        let mut out = RoaringBitmap::new();
+        record.local.meet(within, &mut out);
+        for group in &record.groups {
+            self.groups[*group].need_within(within, &mut out);
+        }
+        out
+    }
+
+    /// Nodes that know the addresses of a profile's pods because of a group; all, or those of `within`.
+    fn reached(&self, profile: u32, within: Option<&RoaringBitmap>) -> RoaringBitmap {
+        let mut out = RoaringBitmap::new();
+        for group in &self.profiles[profile].groups {
+            let peer = &self.groups[*group].peer;
+            match within {
+                Some(within) => peer.meet(within, &mut out),
+                None => out.extend(peer.numbers()),
+            }
+        }
+        out
+    }
+
+    fn endpoint_nodes(&self, place: Place) -> RoaringBitmap {
+        let mut out = self.reached(place.profile, None);
+        out.extend(place.node);
+        out
+    }
+
+    /// The node itself as its agent knows it.
+    pub(super) fn node_info(&self, number: u32) -> NodeInfo {
+        let record = &self.nodes[number];
+        NodeInfo {
+            name: record.name.clone(),
+            addresses: record.object.as_ref().map(|n| n.addresses.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn endpoint_of(&self, pod: &PodRecord, place: Place) -> Endpoint {
+        pod.endpoint(self.profiles[place.profile].id)
+    }
+
+    /// What the journal says has changed, for whom.
+    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+        if !self.journal.is_on() {
+            return Vec::new();
+        }
+        let before = Before { index: self, journal: &self.journal };
+        let mut out = Out::default();
+        self.emit_nodes(&mut out);
+        let candidates = self.emit_groups(&before, &mut out);
+        self.emit_profiles(&before, &candidates.known, &mut out);
+        self.emit_pods(&before, &mut out);
+        self.emit_other_endpoints(&before, &candidates.reached, &mut out);
+        self.emit_policies(&before, &mut out);
+        [
+            out.nodes,
+            out.profiles,
+            out.groups,
+            out.endpoints,
+            out.policies,
+            out.gone_policies,
+            out.gone_endpoints,
+            out.gone_groups,
+            out.gone_profiles,
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn emit_nodes(&self, out: &mut Out) {
+        for (node, addresses) in sorted(&self.journal.nodes) {
+            let info = self.node_info(node);
+            if info.addresses != *addresses {
+                send(&mut out.nodes, RoaringBitmap::from([node]), || Change::Node(info));
+            }
+        }
+    }
+
+    fn emit_groups(&self, before: &Before<'_>, out: &mut Out) -> Candidates {
+        let mut candidates = Candidates::default();
+        let mut touched: Vec<u32> = self.journal.groups.keys().copied().collect();
+        touched.extend(self.journal.members.keys());
+        touched.sort_unstable();
+        touched.dedup();
+        for group in touched {
+            let record = &self.groups[group];
+            let (need, peer) = (record.need(), record.peer.bitmap());
+            let (was_needed, was_peer) = match before.group(group) {
+                Ok(before) => (before.need.clone(), before.peer.clone()),
+                Err(_) => (need.clone(), peer.clone()),
+            };
+            let fresh = &need - &was_needed;
+            let gone = &was_needed - &need;
+            let moved = self.journal.members.get(&group);
+
+            // whoever sees the group come or go may see its members come or go
+            let mut members = record.members.clone();
+            if let Some(moved) = moved {
+                members |= &moved.removed;
+            }
+            note(&mut candidates.known, &members, &(&fresh | &gone));
+            note(&mut candidates.reached, &members, &(&peer ^ &was_peer));
+            // and whoever keeps it sees those that come and go there
+            if let Some(moved) = moved {
+                let both = &moved.added | &moved.removed;
+                note(&mut candidates.known, &both, &(&need | &was_needed));
+                note(&mut candidates.reached, &both, &(&peer | &was_peer));
+                let ids = |set: &RoaringBitmap| -> BTreeSet<_> {
+                    set.iter().map(|p| self.profiles[p].id).collect()
+                };
+                if !both.is_empty() {
+                    send(&mut out.groups, &need & &was_needed, || Change::GroupMembers {
+                        id: record.id,
+                        add: ids(&moved.added),
+                        remove: ids(&moved.removed),
+                    });
+                }
+            }
+            send(&mut out.groups, fresh, || Change::Group(self.group(group)));
+            send(&mut out.gone_groups, gone, || Change::RemoveGroup(record.id));
+        }
+        for (profile, was) in &self.journal.profiles {
+            let local = self.profiles[*profile].local.bitmap() ^ &was.local;
+            note(&mut candidates.known, &RoaringBitmap::from([*profile]), &local);
+        }
+        candidates
+    }
+
+    fn emit_profiles(
+        &self,
+        before: &Before<'_>,
+        candidates: &HashMap<u32, RoaringBitmap>,
+        out: &mut Out,
+    ) {
+        for (profile, nodes) in sorted(candidates) {
+            let record = &self.profiles[profile];
+            let (was, is) = (before.known(profile, nodes), self.known(profile, nodes));
+            send(&mut out.profiles, &is - &was, || Change::Profile((*record.content).clone()));
+            send(&mut out.gone_profiles, was - is, || Change::RemoveProfile(record.id));
+        }
+    }
+
+    /// Pods that the batch touched.
+    fn emit_pods(&self, before: &Before<'_>, out: &mut Out) {
+        // By identity: an object can change its name, and a name its object.
+        let mut ends: BTreeMap<EndpointId, [Option<(&PodRecord, Place)>; 2]> = BTreeMap::new();
+        for (pod, was) in sorted(&self.journal.pods) {
+            for (side, pod) in [was.as_ref(), self.pods[pod].as_ref()].into_iter().enumerate() {
+                if let Some(pod) = pod
+                    && let Some(place) = pod.place
+                {
+                    ends.entry(pod.endpoint_id()).or_default()[side] = Some((pod, place));
+                }
+            }
+        }
+        for (id, [was, is]) in ends {
+            let was_at = was.map(|(_, place)| before.endpoint_nodes(place)).unwrap_or_default();
+            let is_at = is.map(|(_, place)| self.endpoint_nodes(place)).unwrap_or_default();
+            let endpoint = is.map(|(pod, place)| self.endpoint_of(pod, place));
+            let same = was.map(|(pod, place)| self.endpoint_of(pod, place)) == endpoint;
+            let gone = &was_at - &is_at;
+            if let Some(endpoint) = endpoint {
+                let to = if same { is_at - was_at } else { is_at };
+                send(&mut out.endpoints, to, || Change::Endpoint(endpoint));
+            }
+            send(&mut out.gone_endpoints, gone, || Change::RemoveEndpoint(id));
+        }
+    }
+
+    /// Pods that the batch did not touch, of profiles that come into reach of nodes or leave it.
+    fn emit_other_endpoints(
+        &self,
+        before: &Before<'_>,
+        candidates: &HashMap<u32, RoaringBitmap>,
+        out: &mut Out,
+    ) {
+        for (profile, nodes) in sorted(candidates) {
+            let was = before.reached(profile, Some(nodes));
+            let is = self.reached(profile, Some(nodes));
+            let (fresh, gone) = (&is - &was, was - is);
+            if fresh.is_empty() && gone.is_empty() {
+                continue;
+            }
+            for number in &self.profiles[profile].pods {
+                let Some(pod) = &self.pods[number] else {
+                    continue;
+                };
+                let Some(place) = pod.place else {
+                    continue;
+                };
+                if self.journal.pods.contains_key(&number) {
+                    continue;
+                }
+                // its own node has it in any case
+                let (mut fresh, mut gone) = (fresh.clone(), gone.clone());
+                if let Some(node) = place.node {
+                    fresh.remove(node);
+                    gone.remove(node);
+                }
+                let change = || Change::Endpoint(self.endpoint_of(pod, place));
+                send(&mut out.endpoints, fresh, change);
+                let change = || Change::RemoveEndpoint(pod.endpoint_id());
+                send(&mut out.gone_endpoints, gone, change);
+            }
+        }
+    }
+
+    fn emit_policies(&self, before: &Before<'_>, out: &mut Out) {
+        for (number, was) in sorted(&self.journal.policies) {
+            let is = self.policies[number].as_ref();
+            let was_at = was.as_ref().and_then(|p| p.subject).map(|g| before.active(g));
+            let was_at = was_at.unwrap_or_default();
+            let is_at = is.and_then(|p| p.subject).map(|g| self.groups[g].active.bitmap());
+            let is_at = is_at.unwrap_or_default();
+            let same = was.as_ref().map(|p| &p.policy) == is.map(|p| &p.policy);
+            let gone = &was_at - &is_at;
+            if let Some(is) = is {
+                let to = if same { is_at - was_at } else { is_at };
+                send(&mut out.policies, to, || Change::Policy((*is.policy).clone()));
+            }
+            if let Some(Served { policy, .. }) = was {
+                send(&mut out.gone_policies, gone, || Change::RemovePolicy(policy.key.clone()));
+            }
+        }
+        for (group, was) in sorted(&self.journal.groups) {
+            let is_active = self.groups[group].active.bitmap();
+            let (fresh, gone) = (&is_active - &was.active, &was.active - &is_active);
+            if fresh.is_empty() && gone.is_empty() {
+                continue;
+            }
+            for number in &self.groups[group].policies {
+                let Some(record) = &self.policies[number] else {
+                    continue;
+                };
+                if self.journal.policies.contains_key(&number) {
+                    continue;
+                }
+                let policy = Arc::clone(&record.policy);
+                let key = policy.key.clone();
+                send(&mut out.policies, fresh.clone(), || Change::Policy((*policy).clone()));
+                send(&mut out.gone_policies, gone.clone(), || Change::RemovePolicy(key));
+            }
+        }
+    }
+}
+
+fn note(to: &mut HashMap<u32, RoaringBitmap>, profiles: &RoaringBitmap, nodes: &RoaringBitmap) {
+    if !nodes.is_empty() {
+        for profile in profiles {
+            *to.entry(profile).or_default() |= nodes;
+        }
+    }
+}
+
+/// In the order of the numbers, so that equal histories give equal output.
+fn sorted<T>(map: &HashMap<u32, T>) -> Vec<(u32, &T)> {
+    let mut out: Vec<(u32, &T)> = map.iter().map(|(n, value)| (*n, value)).collect();
+    out.sort_unstable_by_key(|(n, _)| *n);
+    out
+}

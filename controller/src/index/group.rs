@@ -1,0 +1,195 @@
+//! Address groups: a selector and the profiles it picks.
+
+use std::collections::HashMap;
+use std::ops::{Index as At, IndexMut as AtMut};
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+use weir_policy::group::Group;
+use weir_policy::ids::{GroupId, Str};
+use weir_policy::labels::Selector;
+
+use super::Index;
+use super::anchors::Anchors;
+use super::counts::Counts;
+use super::journal::GroupBefore;
+use super::slots::Slots;
+
+/// How the policies of a subject group name another group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// Its members are needed, their addresses are not.
+    Members,
+    /// As a peer: with addresses.
+    Peer,
+}
+
+/// One subject group naming one group: how many of its policies do, and how many as a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Edge {
+    pub(super) policies: u32,
+    pub(super) as_peer: u32,
+}
+
+impl Edge {
+    pub(super) fn naming(self) -> Option<Naming> {
+        match self {
+            Self { as_peer: 1.., .. } => Some(Naming::Peer),
+            Self { policies: 1.., .. } => Some(Naming::Members),
+            Self { .. } => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct GroupRecord {
+    pub(super) id: GroupId,
+    pub(super) selector: Selector,
+    pub(super) text: Str,
+    /// Profile numbers.
+    pub(super) members: RoaringBitmap,
+    /// How many policies name it in whatever way.
+    pub(super) uses: u32,
+    /// Policies of which it is the subject.
+    pub(super) policies: RoaringBitmap,
+    /// As a subject: the groups that its policies name, sorted by number.
+    pub(super) edges: Vec<(u32, Edge)>,
+    /// As a subject: nodes where members' pods run, with the number of these members.
+    pub(super) active: Counts,
+    /// Nodes where other subject groups that name it are active, with the number of these: without and with addresses.
+    pub(super) named: Counts,
+    pub(super) peer: Counts,
+    pub(super) encoded: OnceLock<Bytes>,
+}
+
+impl GroupRecord {
+    pub(super) fn is_subject(&self) -> bool {
+        !self.policies.is_empty()
+    }
+
+    /// Nodes that know this group.
+    pub(super) fn need(&self) -> RoaringBitmap {
+        let mut out = self.active.bitmap();
+        out |= self.named.bitmap();
+        out |= self.peer.bitmap();
+        out
+    }
+
+    /// Adds to `out` those of `within` that know this group.
+    pub(super) fn need_within(&self, within: &RoaringBitmap, out: &mut RoaringBitmap) {
+        for counts in [&self.active, &self.named, &self.peer] {
+            counts.meet(within, out);
+        }
+    }
+
+    pub(super) fn before(&self) -> GroupBefore {
+        GroupBefore { active: self.active.bitmap(), need: self.need(), peer: self.peer.bitmap() }
+    }
+}
+
+/// Groups by number and id.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    slots: Slots<GroupRecord>,
+    numbers: HashMap<GroupId, u32>,
+    pub(super) anchors: Anchors,
+}
+
+impl Groups {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn edges(&self) -> usize {
+        self.slots.iter().map(|(_, g)| g.edges.len()).sum()
+    }
+
+    pub(super) fn change_members<T>(
+        &mut self,
+        group: u32,
+        change: impl FnOnce(&mut RoaringBitmap) -> T,
+    ) {
+        let record = &mut self.slots[group];
+        change(&mut record.members);
+        record.encoded.take();
+    }
+}
+
+impl At<u32> for Groups {
+    type Output = GroupRecord;
+
+    fn index(&self, number: u32) -> &GroupRecord {
+        &self.slots[number]
+    }
+}
+
+impl AtMut<u32> for Groups {
+    fn index_mut(&mut self, number: u32) -> &mut GroupRecord {
+        &mut self.slots[number]
+    }
+}
+
+impl Index {
+    /// The number of the group that a selector makes; a new one finds its members.
+    pub(super) fn group_number(&mut self, id: GroupId, selector: &Selector) -> u32 {
+        if let Some(number) = self.groups.numbers.get(&id) {
+            return *number;
+        }
+        let scope = self.namespaces.in_scope(&selector.namespaces);
+        let members = self.profiles.labels.select(scope, &selector.pods);
+        let number = self.groups.slots.insert(GroupRecord {
+            id,
+            selector: selector.clone(),
+            text: selector.to_string().into(),
+            members: RoaringBitmap::new(),
+            uses: 0,
+            policies: RoaringBitmap::new(),
+            edges: Vec::new(),
+            active: Counts::default(),
+            named: Counts::default(),
+            peer: Counts::default(),
+            encoded: OnceLock::new(),
+        });
+        self.groups.numbers.insert(id, number);
+        self.groups.anchors.insert(number, selector);
+        // Its members need no journal of their own: no node knew the group, so that it changes nothing about before.
+        self.journal.group(number, GroupBefore::default);
+        for profile in &members {
+            let groups = &mut self.profiles[profile].groups;
+            if let Err(at) = groups.binary_search(&number) {
+                groups.insert(at, number);
+            }
+        }
+        self.groups[number].members = members;
+        number
+    }
+
+    /// The end of a group that no policy names.
+    pub(super) fn drop_group_if_unused(&mut self, number: u32) {
+        // a group can be listed twice, and be in use again
+        if !self.groups.slots.holds(number) || self.groups[number].uses > 0 {
+            return;
+        }
+        if let Some(record) = self.groups.slots.remove(number) {
+            for profile in &record.members {
+                let groups = &mut self.profiles[profile].groups;
+                if let Ok(at) = groups.binary_search(&number) {
+                    groups.remove(at);
+                }
+            }
+            self.groups.anchors.remove(number, &record.selector);
+            self.groups.numbers.remove(&record.id);
+        }
+    }
+
+    /// A group as agents know it.
+    pub(super) fn group(&self, number: u32) -> Group {
+        let record = &self.groups[number];
+        Group {
+            id: record.id,
+            selector: record.text.clone(),
+            members: record.members.iter().map(|p| self.profiles[p].id).collect(),
+        }
+    }
+}

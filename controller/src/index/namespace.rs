@@ -1,0 +1,162 @@
+//! Namespaces: labels, and the profiles that live there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use weir_policy::ids::Str;
+use weir_policy::labels::{Labels, METADATA_NAME, NamespaceScope, Selector};
+
+use super::Index;
+use super::labels::LabelIndex;
+use super::slots::Slots;
+
+#[derive(Debug)]
+pub(super) struct Namespace {
+    pub(super) name: Str,
+    /// As declared; absent for one that only pods mention.
+    pub(super) declared: Option<Arc<Labels>>,
+    /// As selectors see it: with its name label (NP-3).
+    pub(super) labels: Labels,
+    pub(super) profiles: RoaringBitmap,
+}
+
+/// Namespaces by number and name, and their labels inverted.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    slots: Slots<Namespace>,
+    numbers: HashMap<Str, u32>,
+    labels: LabelIndex,
+}
+
+impl Namespaces {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Namespace> {
+        self.slots.iter().map(|(_, ns)| ns)
+    }
+
+    pub(super) fn of(&self, number: u32) -> &Namespace {
+        &self.slots[number]
+    }
+
+    pub(super) fn profiles_mut(&mut self, number: u32) -> &mut RoaringBitmap {
+        &mut self.slots[number].profiles
+    }
+
+    /// The number of a namespace, which exists from then on.
+    pub(super) fn mention(&mut self, name: &Str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let labels = effective(name, None);
+        let number = self.slots.insert(Namespace {
+            name: name.clone(),
+            declared: None,
+            labels: labels.clone(),
+            profiles: RoaringBitmap::new(),
+        });
+        self.labels.insert(number, &labels);
+        self.numbers.insert(name.clone(), number);
+        number
+    }
+
+    /// Forgets a namespace that is neither declared nor mentioned any more.
+    pub(super) fn forget_if_unused(&mut self, number: u32) {
+        let ns = &self.slots[number];
+        if ns.declared.is_some() || !ns.profiles.is_empty() {
+            return;
+        }
+        if let Some(ns) = self.slots.remove(number) {
+            self.labels.remove(number, &ns.labels);
+            self.numbers.remove(&ns.name);
+        }
+    }
+
+    /// The profiles in scope of a selector; absent = all.
+    pub(super) fn in_scope(&self, scope: &NamespaceScope) -> Option<RoaringBitmap> {
+        match scope {
+            NamespaceScope::Name(name) => Some(
+                self.numbers.get(name).map(|n| self.slots[*n].profiles.clone()).unwrap_or_default(),
+            ),
+            NamespaceScope::Labels(s) if s.is_everything() => None,
+            NamespaceScope::Labels(s) => {
+                let mut out = RoaringBitmap::new();
+                for number in self.labels.select(None, s) {
+                    out |= &self.slots[number].profiles;
+                }
+                Some(out)
+            }
+        }
+    }
+}
+
+fn effective(name: &Str, declared: Option<&Labels>) -> Labels {
+    let mut labels = declared.cloned().unwrap_or_default();
+    labels.0.insert(METADATA_NAME.into(), name.clone());
+    labels
+}
+
+impl Index {
+    pub(super) fn apply_namespace(&mut self, name: Str, labels: Labels) {
+        let name = self.names.intern(&name);
+        let number = self.namespaces.mention(&name);
+        if self.namespaces.of(number).declared.as_deref() == Some(&labels) {
+            return;
+        }
+        let labels = self.names.labels(&labels);
+        self.declare(number, Some(Arc::new(labels)));
+    }
+
+    pub(super) fn delete_namespace(&mut self, name: &Str) {
+        let Some(number) = self.namespaces.numbers.get(name).copied() else {
+            return;
+        };
+        if self.namespaces.of(number).declared.is_some() {
+            self.declare(number, None);
+            self.namespaces.forget_if_unused(number);
+        }
+    }
+
+    /// Gives a namespace other labels; the profiles there change their groups by that.
+    fn declare(&mut self, number: u32, declared: Option<Arc<Labels>>) {
+        self.changed = true;
+        let ns = &mut self.namespaces.slots[number];
+        let new = effective(&ns.name, declared.as_deref());
+        ns.declared = declared;
+        let old = std::mem::replace(&mut ns.labels, new.clone());
+        if old == new {
+            return;
+        }
+        self.namespaces.labels.remove(number, &old);
+        self.namespaces.labels.insert(number, &new);
+        let profiles = self.namespaces.of(number).profiles.clone();
+        if profiles.is_empty() {
+            return;
+        }
+        let mut groups = self.groups.anchors.of_namespace(&old);
+        groups.extend(self.groups.anchors.of_namespace(&new));
+        groups.sort_unstable();
+        groups.dedup();
+        for group in groups {
+            let selector: &Selector = &self.groups[group].selector;
+            let NamespaceScope::Labels(scope) = &selector.namespaces else {
+                continue;
+            };
+            let (was, is) = (scope.matches(&old), scope.matches(&new));
+            if was == is {
+                continue;
+            }
+            let moved = self.profiles.labels.select(Some(profiles.clone()), &selector.pods);
+            for profile in moved {
+                if is {
+                    self.join(profile, group);
+                } else {
+                    self.leave(profile, group);
+                }
+            }
+        }
+    }
+}

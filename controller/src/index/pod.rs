@@ -1,0 +1,266 @@
+//! Pods, and the endpoints that some of them are.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use weir_policy::group::Profile;
+use weir_policy::ids::{EndpointId, ProfileId, Str};
+use weir_policy::state::Endpoint;
+use weir_policy::world::{Pod, PodKey};
+
+use super::Index;
+
+/// Where a pod stands among the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) profile: u32,
+    /// Absent while the pod is not scheduled: then it is nobody's, and still a peer.
+    pub(super) node: Option<u32>,
+}
+
+/// A pod; replaced, never changed, so that readers elsewhere keep what they hold.
+#[derive(Debug)]
+pub struct PodRecord {
+    pub(super) namespace: Str,
+    pub(super) name: Str,
+    pub(super) uid: Str,
+    pub(super) node: Str,
+    pub(super) addresses: Box<[IpAddr]>,
+    /// Those of its addresses that another pod has for policy.
+    pub(super) lost: Vec<IpAddr>,
+    pub(super) content: Arc<Profile>,
+    pub(super) host_network: bool,
+    pub(super) terminal: bool,
+    /// Absent for pods that have no part in policy.
+    pub(super) place: Option<Place>,
+    pub(super) encoded: OnceLock<Bytes>,
+}
+
+impl PodRecord {
+    /// The pod as it came.
+    pub fn pod(&self) -> Pod {
+        Pod {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            labels: self.content.labels.clone(),
+            node: self.node.clone(),
+            addresses: self.addresses.to_vec(),
+            named_ports: self.content.named_ports.clone(),
+            host_network: self.host_network,
+            terminal: self.terminal,
+        }
+    }
+
+    fn is(&self, pod: &Pod) -> bool {
+        self.uid == pod.uid
+            && self.node == pod.node
+            && *self.addresses == *pod.addresses
+            && self.host_network == pod.host_network
+            && self.terminal == pod.terminal
+            && self.content.labels == pod.labels
+            && self.content.named_ports == pod.named_ports
+    }
+
+    pub(super) fn endpoint_id(&self) -> EndpointId {
+        if self.uid.is_empty() {
+            EndpointId(format!("{}/{}", self.namespace, self.name).into())
+        } else {
+            EndpointId(self.uid.clone())
+        }
+    }
+
+    /// What agents are told of it: with the addresses that are its own (NP-45).
+    pub(super) fn endpoint(&self, profile: ProfileId) -> Endpoint {
+        let own = self.addresses.iter().filter(|a| !self.lost.contains(a));
+        Endpoint {
+            id: self.endpoint_id(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            node: self.node.clone(),
+            addresses: own.copied().collect(),
+            mac: None,
+            profile,
+        }
+    }
+
+    /// The same pod after it lost and won addresses.
+    fn with_lost(&self, lost: Vec<IpAddr>) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            node: self.node.clone(),
+            addresses: self.addresses.clone(),
+            lost,
+            content: Arc::clone(&self.content),
+            host_network: self.host_network,
+            terminal: self.terminal,
+            place: self.place,
+            encoded: OnceLock::new(),
+        }
+    }
+
+    fn claims(&self) -> impl Iterator<Item = IpAddr> {
+        let is_endpoint = self.place.is_some();
+        self.addresses.iter().copied().filter(move |_| is_endpoint)
+    }
+}
+
+/// Which pods claim which address. More than one while an address moves on, and when something is wrong.
+#[derive(Debug, Default)]
+pub(super) struct Claims(HashMap<IpAddr, SmallVec<[u32; 2]>>);
+
+impl Claims {
+    /// Moves the claims of a pod from its old version to its new one; gives the other pods that claim one of these.
+    fn change(&mut self, pod: u32, old: Option<&PodRecord>, new: Option<&PodRecord>) -> Vec<u32> {
+        let mut others = Vec::new();
+        for address in old.into_iter().flat_map(PodRecord::claims) {
+            if let Some(claims) = self.0.get_mut(&address) {
+                claims.retain(|p| *p != pod);
+                others.extend_from_slice(claims);
+                if claims.is_empty() {
+                    self.0.remove(&address);
+                }
+            }
+        }
+        for address in new.into_iter().flat_map(PodRecord::claims) {
+            let claims = self.0.entry(address).or_default();
+            others.extend(claims.iter().filter(|p| **p != pod));
+            if !claims.contains(&pod) {
+                claims.push(pod);
+            }
+        }
+        others.sort_unstable();
+        others.dedup();
+        others
+    }
+}
+
+impl Index {
+    pub(super) fn apply_pod(&mut self, pod: Pod) {
+        let key = (self.names.intern(&pod.namespace), pod.name.clone());
+        let known = self.pod_numbers.get(&key).copied();
+        if let Some(old) = known.and_then(|n| self.pods[n].as_ref())
+            && old.is(&pod)
+        {
+            return;
+        }
+        let (namespace, name) = key.clone();
+        let is_endpoint = pod.is_endpoint();
+        let node = (!pod.node.is_empty()).then(|| self.node_number(&pod.node));
+        let profile = Profile {
+            namespace: namespace.clone(),
+            labels: pod.labels,
+            named_ports: pod.named_ports,
+        };
+        let (content, place) = if is_endpoint {
+            let number = self.profile_number(profile);
+            let content = Arc::clone(&self.profiles[number].content);
+            let place = Place { profile: number, node };
+            (content, Some(place))
+        } else {
+            (Arc::new(self.names.profile(profile)), None)
+        };
+        let record = PodRecord {
+            namespace,
+            name,
+            uid: pod.uid,
+            node: node.map_or_else(|| pod.node.clone(), |n| self.node_name(n).clone()),
+            addresses: pod.addresses.into(),
+            lost: Vec::new(),
+            content,
+            host_network: pod.host_network,
+            terminal: pod.terminal,
+            place,
+            encoded: OnceLock::new(),
+        };
+        let number = known.unwrap_or_else(|| {
+            let number = self.pods.insert(None);
+            self.pod_numbers.insert(key, number);
+            number
+        });
+        self.set_pod(number, Some(Arc::new(record)));
+    }
+
+    pub(super) fn delete_pod(&mut self, key: &PodKey, uid: &Str) {
+        let Some(number) = self.pod_numbers.get(key).copied() else {
+            return;
+        };
+        let Some(old) = &self.pods[number] else {
+            return;
+        };
+        // the deletion of an earlier pod of this name
+        if !uid.is_empty() && !old.uid.is_empty() && old.uid != *uid {
+            return;
+        }
+        self.journal.gone_pods.push((number, key.clone()));
+        self.set_pod(number, None);
+    }
+
+    fn set_pod(&mut self, number: u32, new: Option<Arc<PodRecord>>) {
+        self.changed = true;
+        let place = new.as_ref().and_then(|p| p.place);
+        let old = std::mem::replace(&mut self.pods[number], new);
+        self.journal.pod(number, old.as_ref());
+        let others = self.claims.change(number, old.as_deref(), self.pods[number].as_deref());
+        if !others.is_empty() {
+            for pod in others.into_iter().chain([number]) {
+                self.settle_addresses(pod);
+            }
+        }
+        let before = old.and_then(|p| p.place);
+        if before == place {
+            return;
+        }
+        // the new place first: what both need then never goes
+        if let Some(Place { profile, node }) = place {
+            self.profiles[profile].pods.insert(number);
+            if let Some(node) = node {
+                self.nodes[node].pods.insert(number);
+                self.local_add(profile, node);
+            }
+        }
+        if let Some(Place { profile, node }) = before {
+            if place.is_none_or(|p| p.profile != profile) {
+                let pods = &mut self.profiles[profile].pods;
+                pods.remove(number);
+                if pods.is_empty() {
+                    self.journal.empty_profiles.push(profile);
+                }
+            }
+            if let Some(node) = node {
+                if place.is_none_or(|p| p.node != Some(node)) {
+                    self.nodes[node].pods.remove(number);
+                }
+                self.local_sub(profile, node);
+            }
+        }
+    }
+
+    /// Works out again which of its addresses are a pod's own.
+    fn settle_addresses(&mut self, number: u32) {
+        let Some(pod) = &self.pods[number] else {
+            return;
+        };
+        let lost: Vec<IpAddr> = pod.claims().filter(|a| self.owner(*a) != Some(number)).collect();
+        if lost != pod.lost {
+            let settled = Arc::new(pod.with_lost(lost));
+            let old = self.pods[number].replace(settled);
+            self.journal.pod(number, old.as_ref());
+        }
+    }
+
+    /// The pod that has an address for policy: the one with the greatest endpoint id, in whatever order they came.
+    fn owner(&self, address: IpAddr) -> Option<u32> {
+        let claims = self.claims.0.get(&address)?;
+        let identity = |number: &u32| {
+            let pod = self.pods[*number].as_ref()?;
+            Some((pod.endpoint_id(), pod.namespace.clone(), pod.name.clone()))
+        };
+        claims.iter().copied().max_by_key(identity)
+    }
+}

@@ -1,0 +1,191 @@
+//! Profiles: what pods share that selectors can ask about.
+
+use std::collections::HashMap;
+use std::ops::{Index as At, IndexMut as AtMut};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+use weir_policy::group::Profile;
+use weir_policy::ids::ProfileId;
+
+use super::Index;
+use super::counts::Counts;
+use super::journal::ProfileBefore;
+use super::labels::LabelIndex;
+use super::slots::Slots;
+
+#[derive(Debug)]
+pub(super) struct ProfileRecord {
+    pub(super) id: ProfileId,
+    pub(super) content: Arc<Profile>,
+    pub(super) namespace: u32,
+    pub(super) pods: RoaringBitmap,
+    /// Nodes where its pods run, with the number of these.
+    pub(super) local: Counts,
+    /// Groups that hold it, sorted.
+    pub(super) groups: Vec<u32>,
+    pub(super) encoded: OnceLock<Bytes>,
+}
+
+impl ProfileRecord {
+    fn before(&self) -> ProfileBefore {
+        ProfileBefore { groups: self.groups.clone(), local: self.local.bitmap() }
+    }
+}
+
+/// Profiles by number and content, and their labels inverted.
+#[derive(Debug, Default)]
+pub(super) struct Profiles {
+    slots: Slots<ProfileRecord>,
+    numbers: HashMap<Arc<Profile>, u32>,
+    pub(super) labels: LabelIndex,
+}
+
+impl Profiles {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+impl At<u32> for Profiles {
+    type Output = ProfileRecord;
+
+    fn index(&self, number: u32) -> &ProfileRecord {
+        &self.slots[number]
+    }
+}
+
+impl AtMut<u32> for Profiles {
+    fn index_mut(&mut self, number: u32) -> &mut ProfileRecord {
+        &mut self.slots[number]
+    }
+}
+
+impl Index {
+    /// The number of a profile; a new one joins its groups.
+    pub(super) fn profile_number(&mut self, content: Profile) -> u32 {
+        if let Some(number) = self.profiles.numbers.get(&content) {
+            return *number;
+        }
+        let content = Arc::new(self.names.profile(content));
+        let namespace = self.namespaces.mention(&content.namespace);
+        let number = self.profiles.slots.insert(ProfileRecord {
+            id: content.id(),
+            content: Arc::clone(&content),
+            namespace,
+            pods: RoaringBitmap::new(),
+            local: Counts::default(),
+            groups: Vec::new(),
+            encoded: OnceLock::new(),
+        });
+        self.profiles.labels.insert(number, &content.labels);
+        self.namespaces.profiles_mut(namespace).insert(number);
+        self.profiles.numbers.insert(Arc::clone(&content), number);
+
+        let ns = self.namespaces.of(namespace);
+        let candidates =
+            self.groups.anchors.of_profile(&content.namespace, &ns.labels, &content.labels);
+        for group in candidates {
+            let ns = &self.namespaces.of(namespace).labels;
+            let selector = &self.groups[group].selector;
+            if selector.matches(&content.namespace, ns, &content.labels) {
+                self.join(number, group);
+            }
+        }
+        number
+    }
+
+    pub(super) fn join(&mut self, profile: u32, group: u32) {
+        let record = &mut self.profiles[profile];
+        let Err(at) = record.groups.binary_search(&group) else {
+            return;
+        };
+        self.journal.profile(profile, || record.before());
+        record.groups.insert(at, group);
+        let nodes: Vec<u32> = record.local.numbers().collect();
+        self.groups.change_members(group, |m| m.insert(profile));
+        self.journal.member(group, profile, true);
+        if self.groups[group].is_subject() {
+            for node in nodes {
+                self.active_add(group, node);
+            }
+        }
+    }
+
+    pub(super) fn leave(&mut self, profile: u32, group: u32) {
+        let record = &mut self.profiles[profile];
+        let Ok(at) = record.groups.binary_search(&group) else {
+            return;
+        };
+        self.journal.profile(profile, || record.before());
+        record.groups.remove(at);
+        let nodes: Vec<u32> = record.local.numbers().collect();
+        self.groups.change_members(group, |m| m.remove(profile));
+        self.journal.member(group, profile, false);
+        if self.groups[group].is_subject() {
+            for node in nodes {
+                self.active_sub(group, node);
+            }
+        }
+    }
+
+    /// One more pod of this profile runs on a node.
+    pub(super) fn local_add(&mut self, profile: u32, node: u32) {
+        let record = &mut self.profiles[profile];
+        if !record.local.contains(node) {
+            self.journal.profile(profile, || record.before());
+        }
+        if record.local.add(node) {
+            self.each_subject(profile, |index, group| index.active_add(group, node));
+        }
+    }
+
+    /// One pod of this profile less runs on a node.
+    pub(super) fn local_sub(&mut self, profile: u32, node: u32) {
+        let record = &mut self.profiles[profile];
+        if record.local.is_last(node) {
+            self.journal.profile(profile, || record.before());
+        }
+        if record.local.sub(node) {
+            self.each_subject(profile, |index, group| index.active_sub(group, node));
+        }
+    }
+
+    fn each_subject(&mut self, profile: u32, mut f: impl FnMut(&mut Self, u32)) {
+        let groups = std::mem::take(&mut self.profiles[profile].groups);
+        for group in &groups {
+            if self.groups[*group].is_subject() {
+                f(self, *group);
+            }
+        }
+        self.profiles[profile].groups = groups;
+    }
+
+    /// Profiles that the batch left without pods leave their groups: selectors pick what exists.
+    pub(super) fn sweep_profiles(&mut self) {
+        let candidates = std::mem::take(&mut self.journal.empty_profiles);
+        for profile in &candidates {
+            if self.profiles[*profile].pods.is_empty() {
+                for group in self.profiles[*profile].groups.clone() {
+                    self.leave(*profile, group);
+                }
+            }
+        }
+        self.journal.empty_profiles = candidates;
+    }
+
+    /// The end of a profile without pods.
+    pub(super) fn free_profile_if_empty(&mut self, number: u32) {
+        // a profile can be listed twice
+        if !self.profiles.slots.holds(number) || !self.profiles[number].pods.is_empty() {
+            return;
+        }
+        if let Some(record) = self.profiles.slots.remove(number) {
+            self.profiles.numbers.remove(&record.content);
+            self.profiles.labels.remove(number, &record.content.labels);
+            self.namespaces.profiles_mut(record.namespace).remove(number);
+            self.namespaces.forget_if_unused(record.namespace);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The picture as a value that can be read elsewhere while the index goes on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use weir_policy::ids::{PolicyKey, Str};
+use weir_policy::labels::Labels;
+use weir_policy::world::Node;
+
+use super::pod::PodRecord;
+use super::{Index, NodeSet};
+
+/// A declared namespace.
+#[derive(Clone, Debug)]
+pub struct NamespaceView {
+    pub name: Str,
+    pub labels: Arc<Labels>,
+}
+
+/// Everything policy depends on at one revision. Taking it copies references only.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub revision: u64,
+    pub namespaces: Vec<NamespaceView>,
+    pub nodes: Vec<Arc<Node>>,
+    pub pods: Vec<Arc<PodRecord>>,
+    /// Policies as their source has them, as JSON.
+    pub policies: Vec<Arc<str>>,
+}
+
+impl Index {
+    /// The picture as it is now.
+    pub fn view(&self) -> View {
+        let namespaces = self.namespaces.iter().filter_map(|ns| {
+            Some(NamespaceView { name: ns.name.clone(), labels: ns.declared.clone()? })
+        });
+        let policies = self.policies.iter().filter_map(|(_, p)| p.as_ref());
+        View {
+            revision: self.revision,
+            namespaces: namespaces.collect(),
+            nodes: self.nodes.iter().filter_map(|(_, n)| n.object.clone()).collect(),
+            pods: self.pods.iter().filter_map(|(_, p)| p.clone()).collect(),
+            policies: policies.map(|p| Arc::clone(&p.manifest)).collect(),
+        }
+    }
+
+    /// Each policy with its generation and the nodes it goes to.
+    pub fn policies(&self) -> impl Iterator<Item = (&PolicyKey, i64, NodeSet)> {
+        self.policies.iter().filter_map(|(_, record)| {
+            let record = record.as_ref()?;
+            let nodes = record.subject.map(|g| self.groups[g].active.bitmap());
+            let policy = &record.policy;
+            Some((&policy.key, policy.generation, nodes.unwrap_or_default()))
+        })
+    }
+
+    /// Names of all nodes that were ever mentioned.
+    pub fn nodes(&self) -> impl Iterator<Item = (u32, &Str)> {
+        self.nodes.iter().map(|(number, record)| (number, &record.name))
+    }
+
+    /// The policies that a node has.
+    pub fn policies_of(&self, node: u32) -> BTreeSet<(PolicyKey, i64)> {
+        let mut numbers = NodeSet::new();
+        for subject in &self.nodes[node].subjects {
+            numbers |= &self.groups[subject].policies;
+        }
+        let records = numbers.iter().filter_map(|n| self.policies[n].as_ref());
+        records.map(|p| (p.policy.key.clone(), p.policy.generation)).collect()
+    }
+}

@@ -1,0 +1,166 @@
+//! The incremental index always equals the state computed from nothing, for every node, after every step.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use weir_api::convert::change_from_bytes;
+use weir_controller::event::Event;
+use weir_controller::index::{Index, Output};
+use weir_policy::compile::node_state;
+use weir_policy::state::NodeState;
+use weir_policy::strategy::{self, Mutation, NODES};
+use weir_policy::world::World;
+
+/// The events by which a source would tell of a change.
+fn events_between(old: &World, new: &World) -> Vec<Event> {
+    let mut out = Vec::new();
+    for (name, labels) in &new.namespaces {
+        if old.namespaces.get(name) != Some(labels) {
+            out.push(Event::NamespaceApplied { name: name.clone(), labels: labels.clone() });
+        }
+    }
+    for node in new.nodes.values().filter(|n| old.nodes.get(&n.name) != Some(n)) {
+        out.push(Event::NodeApplied(node.clone()));
+    }
+    for (key, object) in &new.policies {
+        if old.policies.get(key) != Some(object) {
+            out.push(Event::PolicyApplied {
+                object: Box::new(object.clone()),
+                manifest: "{}".into(),
+            });
+        }
+    }
+    for (key, pod) in &new.pods {
+        if old.pods.get(key) != Some(pod) {
+            out.push(Event::PodApplied(pod.clone()));
+        }
+    }
+    for (key, object) in old.policies.iter().filter(|(k, _)| !new.policies.contains_key(k)) {
+        out.push(Event::PolicyDeleted { key: key.clone(), uid: object.policy.uid.clone() });
+    }
+    for pod in old.pods.values().filter(|p| !new.pods.contains_key(&p.key())) {
+        out.push(Event::PodDeleted {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        });
+    }
+    for name in old.nodes.keys().filter(|n| !new.nodes.contains_key(*n)) {
+        out.push(Event::NodeDeleted { name: name.clone() });
+    }
+    for name in old.namespaces.keys().filter(|n| !new.namespaces.contains_key(*n)) {
+        out.push(Event::NamespaceDeleted { name: name.clone() });
+    }
+    out
+}
+
+/// The agents of all nodes of the pool, as far as their state goes.
+struct Agents(BTreeMap<u32, NodeState>);
+
+impl Agents {
+    fn connect(index: &mut Index) -> Self {
+        let numbers: Vec<u32> = NODES.iter().map(|n| index.node_number(n)).collect();
+        Self(numbers.into_iter().map(|n| (n, snapshot(index, n))).collect())
+    }
+
+    /// What each was sent changes something there, and all of it.
+    fn take(&mut self, output: &Output) {
+        for (number, state) in &mut self.0 {
+            for delivery in output.deliveries.iter().filter(|d| d.nodes.contains(*number)) {
+                let touched = state.apply([delivery.change.clone()]);
+                assert!(!touched.is_empty(), "{:?} changes nothing", delivery.change);
+            }
+        }
+    }
+}
+
+fn snapshot(index: &Index, number: u32) -> NodeState {
+    let mut state = NodeState::default();
+    state.apply(index.snapshot(number).iter().map(|b| change_from_bytes(b).unwrap()));
+    state
+}
+
+fn check(index: &Index, agents: &Agents, world: &World) -> Result<(), TestCaseError> {
+    for (number, state) in &agents.0 {
+        let wanted = node_state(world, index.node_name(*number));
+        prop_assert_eq!(state, &wanted, "the node's state after the batches");
+        prop_assert_eq!(&index.state(*number), &wanted, "the index's own");
+        prop_assert_eq!(&snapshot(index, *number), &wanted, "a fresh snapshot");
+    }
+    Ok(())
+}
+
+fn start(world: &World, batches: usize) -> Index {
+    let mut index = Index::new();
+    let events = events_between(&World::default(), world);
+    for chunk in events.chunks(events.len() / batches + 1) {
+        assert_eq!(index.apply(chunk.to_vec()).deliveries, Vec::new());
+    }
+    assert_eq!(index.apply([Event::Synced]).deliveries, Vec::new());
+    index
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn index_matches_oracle(
+        world in strategy::world(),
+        steps in proptest::collection::vec(proptest::collection::vec(strategy::mutation(), 1..4), 1..25),
+    ) {
+        let mut world = world;
+        let mut index = start(&world, 3);
+        let mut agents = Agents::connect(&mut index);
+        check(&index, &agents, &world)?;
+        for step in steps {
+            let before = world.clone();
+            let mut events = Vec::new();
+            // every mutation as events of its own, all in one batch: what comes and goes in between must not show
+            for mutation in &step {
+                let old = world.clone();
+                mutation.apply(&mut world);
+                events.extend(events_between(&old, &world));
+            }
+            let revision = index.revision();
+            let output = index.apply(events.clone());
+            prop_assert_eq!(output.revision, revision + u64::from(!events.is_empty()));
+            if before == world {
+                prop_assert_eq!(&output.deliveries, &Vec::new(), "nothing changed");
+            }
+            agents.take(&output);
+            check(&index, &agents, &world)?;
+            // the same again changes nothing
+            let again = events_between(&World::default(), &world);
+            prop_assert_eq!(index.apply(again).deliveries, Vec::new());
+        }
+        // and at the end nothing is left
+        let output = index.apply(events_between(&world, &World::default()));
+        agents.take(&output);
+        check(&index, &agents, &World::default())?;
+        let sizes = index.sizes();
+        prop_assert_eq!(
+            (sizes.namespaces, sizes.pods, sizes.profiles, sizes.groups, sizes.policies, sizes.edges),
+            (0, 0, 0, 0, 0, 0)
+        );
+    }
+
+    /// A policy that selects no pod of a node is no message for it, whichever pods it names as peers.
+    #[test]
+    fn policies_elsewhere_cost_nothing(world in strategy::world(), policy in strategy::policy()) {
+        let mut world = world;
+        let mut index = start(&world, 1);
+        let mut agents = Agents::connect(&mut index);
+        let old = world.clone();
+        Mutation::PutPolicy(policy.clone()).apply(&mut world);
+        let output = index.apply(events_between(&old, &world));
+        agents.take(&output);
+        check(&index, &agents, &world)?;
+        for number in agents.0.keys() {
+            let name = index.node_name(*number);
+            let has = |w: &World| node_state(w, name).policies.contains_key(&policy.policy.key);
+            if !has(&old) && !has(&world) {
+                prop_assert!(output.deliveries.iter().all(|d| !d.nodes.contains(*number)));
+            }
+        }
+    }
+}
