@@ -50,10 +50,8 @@ pub fn assign(parts: &[Part], taken: &BTreeSet<u32>) -> BTreeMap<Arc<Key>, u32> 
             *weights.entry((old, &p.key)).or_default() += p.weight;
         }
     }
-    let mut order: Vec<(usize, u32, &Arc<Key>)> = weights
-        .into_iter()
-        .map(|((old, key), w)| (w, old, key))
-        .collect();
+    let mut order: Vec<(usize, u32, &Arc<Key>)> =
+        weights.into_iter().map(|((old, key), w)| (w, old, key)).collect();
     order.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(b.2)));
     let mut used = taken.clone();
     let mut out: BTreeMap<Arc<Key>, u32> = BTreeMap::new();
@@ -163,15 +161,8 @@ impl Classes {
                     Some(None) => continue,
                     None => Arc::clone(&class.key),
                 };
-                members
-                    .entry(Arc::clone(&key))
-                    .or_default()
-                    .insert(*profile);
-                parts.push(Part {
-                    old: Some(*number),
-                    key,
-                    weight: weight(*profile),
-                });
+                members.entry(Arc::clone(&key)).or_default().insert(*profile);
+                parts.push(Part { old: Some(*number), key, weight: weight(*profile) });
             }
         }
         for (profile, key) in &touched {
@@ -179,31 +170,16 @@ impl Classes {
                 continue;
             };
             members.entry(Arc::clone(key)).or_default().insert(*profile);
-            parts.push(Part {
-                old: None,
-                key: Arc::clone(key),
-                weight: 0,
-            });
+            parts.push(Part { old: None, key: Arc::clone(key), weight: 0 });
             for (old, weight) in before(*profile) {
-                parts.push(Part {
-                    old: Some(old),
-                    key: Arc::clone(key),
-                    weight,
-                });
+                parts.push(Part { old: Some(old), key: Arc::clone(key), weight });
             }
         }
-        let taken: BTreeSet<u32> = self
-            .classes
-            .keys()
-            .filter(|n| !affected.contains(n))
-            .copied()
-            .collect();
+        let taken: BTreeSet<u32> =
+            self.classes.keys().filter(|n| !affected.contains(n)).copied().collect();
         let numbers = assign(&parts, &taken);
 
-        let mut changed = Changed {
-            members: affected.clone(),
-            ..Changed::default()
-        };
+        let mut changed = Changed { members: affected.clone(), ..Changed::default() };
         changed.members.extend(numbers.values());
         let mut old_classes: BTreeMap<u32, Class> = BTreeMap::new();
         for number in &affected {
@@ -274,8 +250,5 @@ impl Classes {
 
 /// The numbers that the installed flows give to addresses.
 pub fn numbers_from(installed: &FlowTable) -> BTreeMap<IpAddr, u32> {
-    installed
-        .iter()
-        .filter_map(|(k, v)| endpoint::read_source(k, v))
-        .collect()
+    installed.iter().filter_map(|(k, v)| endpoint::read_source(k, v)).collect()
 }

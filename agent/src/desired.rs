@@ -118,30 +118,17 @@ impl Desired {
     pub fn isolation_sets(
         &self,
     ) -> impl Iterator<Item = (Direction, u32, RuleId, BTreeSet<PolicyKey>)> {
-        self.isolated
-            .iter()
-            .filter_map(|((direction, class), content)| {
-                let id = self.policies.ids.get(content)?;
-                let key = &self.classes.get(*class)?.key;
-                Some((
-                    *direction,
-                    *class,
-                    id,
-                    self.policies.isolating(*direction, &key.groups),
-                ))
-            })
+        self.isolated.iter().filter_map(|((direction, class), content)| {
+            let id = self.policies.ids.get(content)?;
+            let key = &self.classes.get(*class)?.key;
+            Some((*direction, *class, id, self.policies.isolating(*direction, &key.groups)))
+        })
     }
 
     /// The rules in force: id, rule, and where each stands (policy and path).
     pub fn rules(
         &self,
-    ) -> impl Iterator<
-        Item = (
-            RuleId,
-            &weir_policy::rule::Rule,
-            &BTreeSet<(PolicyKey, Str)>,
-        ),
-    > {
+    ) -> impl Iterator<Item = (RuleId, &weir_policy::rule::Rule, &BTreeSet<(PolicyKey, Str)>)> {
         self.policies
             .rules()
             .filter_map(|(content, e)| Some((self.policies.ids.get(content)?, &e.rule, &e.users)))
@@ -185,15 +172,9 @@ impl Desired {
     pub fn failures(&self) -> BTreeMap<PolicyKey, Vec<String>> {
         let mut out: BTreeMap<PolicyKey, Vec<String>> = BTreeMap::new();
         for (id, reason) in &self.failed {
-            let entry = self
-                .policies
-                .ids
-                .content(*id)
-                .and_then(|c| self.policies.rule(c));
+            let entry = self.policies.ids.content(*id).and_then(|c| self.policies.rule(c));
             for (policy, path) in entry.into_iter().flat_map(|e| &e.users) {
-                out.entry(policy.clone())
-                    .or_default()
-                    .push(format!("{path}: {reason}"));
+                out.entry(policy.clone()).or_default().push(format!("{path}: {reason}"));
             }
         }
         out
@@ -284,27 +265,17 @@ impl Desired {
             );
         }
 
-        let keys: BTreeMap<ProfileId, Option<Key>> = rekey
-            .into_iter()
-            .map(|p| (p, self.key_of(p, state, &names)))
-            .collect();
-        let gone: Vec<ProfileId> = keys
-            .keys()
-            .filter(|p| !state.profiles.contains_key(p))
-            .copied()
-            .collect();
+        let keys: BTreeMap<ProfileId, Option<Key>> =
+            rekey.into_iter().map(|p| (p, self.key_of(p, state, &names))).collect();
+        let gone: Vec<ProfileId> =
+            keys.keys().filter(|p| !state.profiles.contains_key(p)).copied().collect();
         let changed = self.classes.update(
             keys,
             |p| self.used_by.get(&p).map_or(0, |u| u.addresses),
             |p| {
                 let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
                 for id in self.used_by.get(&p).into_iter().flat_map(|u| &u.endpoints) {
-                    for a in self
-                        .endpoints
-                        .get(id)
-                        .into_iter()
-                        .flat_map(|e| &e.addresses)
-                    {
+                    for a in self.endpoints.get(id).into_iter().flat_map(|e| &e.addresses) {
                         if let Some(number) = self.before.get(a) {
                             *votes.entry(*number).or_default() += 1;
                         }
@@ -400,15 +371,9 @@ impl Desired {
         look.extend(dirty.profiles.iter().filter_map(|p| self.classes.of(*p)));
         for class in look {
             let here = self.classes.get(class).is_some_and(|c| {
-                c.members
-                    .iter()
-                    .any(|p| self.used_by.get(p).is_some_and(|u| u.local > 0))
+                c.members.iter().any(|p| self.used_by.get(p).is_some_and(|u| u.local > 0))
             });
-            let changed = if here {
-                self.local.insert(class)
-            } else {
-                self.local.remove(&class)
-            };
+            let changed = if here { self.local.insert(class) } else { self.local.remove(&class) };
             if changed {
                 dirty.classes.insert(class);
                 if let Some(c) = self.classes.get(class) {
@@ -423,9 +388,7 @@ impl Desired {
         }
         for profile in &dirty.profiles {
             let used = self.used_by.get(profile);
-            dirty
-                .endpoints
-                .extend(used.into_iter().flat_map(|u| &u.endpoints).cloned());
+            dirty.endpoints.extend(used.into_iter().flat_map(|u| &u.endpoints).cloned());
         }
     }
 
@@ -464,8 +427,7 @@ impl Desired {
             self.cells.set(Owner::Port(number), whole(parts));
         }
         let multicast = self.multicast_ports();
-        self.cells
-            .set(Owner::Multicast, whole(endpoint::multicast(&multicast)));
+        self.cells.set(Owner::Multicast, whole(endpoint::multicast(&multicast)));
 
         let ids = &self.policies.ids;
         self.failed.retain(|id, _| ids.content(*id).is_some());
@@ -473,10 +435,7 @@ impl Desired {
             dirty.rules.extend(self.policies.rules().map(|(c, _)| *c));
         }
         for content in dirty.rules {
-            let parts = match (
-                self.policies.rule(&content),
-                self.policies.ids.get(&content),
-            ) {
+            let parts = match (self.policies.rule(&content), self.policies.ids.get(&content)) {
                 (Some(entry), Some(id)) if !self.failed.contains_key(&id) => {
                     let view = rule::View {
                         classes: &self.classes,
@@ -534,15 +493,7 @@ impl Desired {
         let rank = Rank(0, id.0.clone());
         own.iter()
             .flat_map(|a| endpoint::flows(*a, class, local, &own))
-            .map(|(key, value)| {
-                (
-                    key,
-                    Part::Whole {
-                        rank: rank.clone(),
-                        value,
-                    },
-                )
-            })
+            .map(|(key, value)| (key, Part::Whole { rank: rank.clone(), value }))
             .collect()
     }
 
@@ -550,10 +501,7 @@ impl Desired {
     fn endpoint_of_port(&self, number: u32) -> Option<&Arc<Endpoint>> {
         let p = self.ports.workloads.get(&number)?;
         let ids = self.by_name.get(&(p.namespace.clone(), p.name.clone()))?;
-        ids.iter()
-            .rev()
-            .filter_map(|id| self.endpoints.get(id))
-            .find(|e| e.node == self.node)
+        ids.iter().rev().filter_map(|id| self.endpoints.get(id)).find(|e| e.node == self.node)
     }
 
     fn port_parts(&self, number: u32) -> Vec<FlowPair> {
@@ -561,17 +509,8 @@ impl Desired {
             return Vec::new();
         };
         let addresses: Vec<IpAddr> = e.addresses.iter().copied().collect();
-        let mac = self
-            .ports
-            .workloads
-            .get(&number)
-            .and_then(|p| p.mac)
-            .or(e.mac);
-        port::flows(&port::PortSpec {
-            ofport: number,
-            mac,
-            addresses: &addresses,
-        })
+        let mac = self.ports.workloads.get(&number).and_then(|p| p.mac).or(e.mac);
+        port::flows(&port::PortSpec { ofport: number, mac, addresses: &addresses })
     }
 
     /// Ports that IP multicast and broadcast may reach.
@@ -591,12 +530,8 @@ impl Desired {
 
     /// Workload ports whose endpoint is known, and those that are closed because it is not.
     pub fn port_counts(&self) -> (usize, usize) {
-        let ready = self
-            .ports
-            .workloads
-            .keys()
-            .filter(|n| self.endpoint_of_port(**n).is_some())
-            .count();
+        let ready =
+            self.ports.workloads.keys().filter(|n| self.endpoint_of_port(**n).is_some()).count();
         (ready, self.ports.workloads.len() - ready)
     }
 }
@@ -612,14 +547,6 @@ fn everything(state: &NodeState) -> Touched {
 }
 
 fn whole(flows: Vec<FlowPair>) -> Vec<Contribution> {
-    let part = |(key, value): FlowPair| {
-        (
-            key,
-            Part::Whole {
-                rank: Rank::default(),
-                value,
-            },
-        )
-    };
+    let part = |(key, value): FlowPair| (key, Part::Whole { rank: Rank::default(), value });
     flows.into_iter().map(part).collect()
 }

@@ -56,12 +56,7 @@ fn rank(key: &FlowKey, value: &FlowValue) -> u8 {
 fn add(key: &FlowKey, value: &FlowValue) -> FlowMod {
     FlowMod {
         cookie: value.cookie,
-        ..FlowMod::add(
-            key.table,
-            key.priority,
-            key.match_.clone(),
-            value.instructions.clone(),
-        )
+        ..FlowMod::add(key.table, key.priority, key.match_.clone(), value.instructions.clone())
     }
 }
 

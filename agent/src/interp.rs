@@ -101,11 +101,7 @@ pub struct Tracked {
 
 impl Tracked {
     /// The first packet of a connection.
-    pub const NEW: Self = Self {
-        state: ct_state::NEW,
-        mark: 0,
-        label: 0,
-    };
+    pub const NEW: Self = Self { state: ct_state::NEW, mark: 0, label: 0 };
 }
 
 /// A commit that the packet caused.
@@ -157,10 +153,7 @@ impl<'a> Interpreter<'a> {
                 .or_default()
                 .push((key, value));
         }
-        let tables = levels
-            .into_iter()
-            .map(|(t, l)| (t, l.into_iter().rev().collect()))
-            .collect();
+        let tables = levels.into_iter().map(|(t, l)| (t, l.into_iter().rev().collect())).collect();
         Self { tables }
     }
 
@@ -196,12 +189,9 @@ impl<'a> Interpreter<'a> {
             }
             if let Some(id) = complete(&soft) {
                 packet.fields.insert(Field::ConjId, u128::from(id));
-                let found = levels
-                    .iter()
-                    .flat_map(|(_, flows)| flows)
-                    .find(|(key, value)| {
-                        conjunctions(value).is_none() && packet.matches(&key.match_)
-                    });
+                let found = levels.iter().flat_map(|(_, flows)| flows).find(|(key, value)| {
+                    conjunctions(value).is_none() && packet.matches(&key.match_)
+                });
                 packet.fields.remove(&Field::ConjId);
                 return found.copied();
             }
@@ -242,42 +232,21 @@ fn apply(action: &Action, packet: &mut Packet, tracked: Tracked, out: &mut Outco
                 out.outputs.push(*port);
             }
         }
-        Action::RegLoad {
-            dst,
-            offset,
-            bits,
-            value,
-        } => {
+        Action::RegLoad { dst, offset, bits, value } => {
             put(packet, *dst, *offset, *bits, u128::from(*value));
         }
-        Action::RegMove {
-            bits,
-            src,
-            src_offset,
-            dst,
-            dst_offset,
-        } => {
+        Action::RegMove { bits, src, src_offset, dst, dst_offset } => {
             let bits = u8::try_from(*bits).unwrap_or(128);
             let value = (packet.get(*src) >> src_offset) & mask(bits);
-            put(
-                packet,
-                *dst,
-                u8::try_from(*dst_offset).unwrap_or(0),
-                bits,
-                value,
-            );
+            put(packet, *dst, u8::try_from(*dst_offset).unwrap_or(0), bits, value);
         }
         Action::SetField(f) => {
             packet.fields.insert(f.field, f.value);
         }
         Action::Ct(ct) => {
             if let Some(table) = ct.table {
-                packet
-                    .fields
-                    .insert(Field::CtState, tracked.state | ct_state::TRK);
-                packet
-                    .fields
-                    .insert(Field::CtMark, u128::from(tracked.mark));
+                packet.fields.insert(Field::CtState, tracked.state | ct_state::TRK);
+                packet.fields.insert(Field::CtMark, u128::from(tracked.mark));
                 packet.fields.insert(Field::CtLabel, tracked.label);
                 return Some(table);
             }
@@ -299,19 +268,13 @@ fn apply(action: &Action, packet: &mut Packet, tracked: Tracked, out: &mut Outco
 }
 
 const fn mask(bits: u8) -> u128 {
-    if bits >= 128 {
-        u128::MAX
-    } else {
-        (1 << bits) - 1
-    }
+    if bits >= 128 { u128::MAX } else { (1 << bits) - 1 }
 }
 
 fn put(packet: &mut Packet, field: Field, offset: u8, bits: u8, value: u128) {
     let m = mask(bits) << offset;
     let old = packet.get(field);
-    packet
-        .fields
-        .insert(field, (old & !m) | ((value << offset) & m));
+    packet.fields.insert(field, (old & !m) | ((value << offset) & m));
 }
 
 type Clauses = Vec<(u32, u8, u8)>;
@@ -324,11 +287,7 @@ fn conjunctions(value: &FlowValue) -> Option<Clauses> {
     let list: Clauses = actions
         .iter()
         .filter_map(|a| match a {
-            Action::Conjunction {
-                id,
-                clause,
-                n_clauses,
-            } => Some((*id, *clause, *n_clauses)),
+            Action::Conjunction { id, clause, n_clauses } => Some((*id, *clause, *n_clauses)),
             _ => None,
         })
         .collect();

@@ -43,11 +43,7 @@ impl PipelineConfig {
 
 impl Default for PipelineConfig {
     fn default() -> Self {
-        Self {
-            zone: Self::ZONE,
-            sctp_tracked: true,
-            node_addresses: BTreeSet::new(),
-        }
+        Self { zone: Self::ZONE, sctp_tracked: true, node_addresses: BTreeSet::new() }
     }
 }
 
@@ -68,17 +64,7 @@ pub fn flow(
         instructions.push(Instruction::ApplyActions(actions));
     }
     instructions.extend(goto.map(Instruction::GotoTable));
-    (
-        FlowKey {
-            table,
-            priority,
-            match_,
-        },
-        FlowValue {
-            cookie,
-            instructions,
-        },
-    )
+    (FlowKey { table, priority, match_ }, FlowValue { cookie, instructions })
 }
 
 /// `load:VALUE->FIELD`.
@@ -93,11 +79,7 @@ pub fn load(field: &RegField, value: u32) -> Action {
 
 /// The match on the family of an address.
 pub fn family(address: IpAddr) -> Match {
-    if address.is_ipv4() {
-        Match::ip()
-    } else {
-        Match::ipv6()
-    }
+    if address.is_ipv4() { Match::ip() } else { Match::ipv6() }
 }
 
 /// Full length of an address's family. Units: bits.

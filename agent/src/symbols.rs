@@ -27,10 +27,7 @@ pub fn symbols(desired: &Desired, state: &NodeState, ports: &Ports) -> Vec<Value
         })
     };
     let group = |id: &GroupId| -> String {
-        state
-            .groups
-            .get(id)
-            .map_or_else(|| format!("group {id}"), |g| g.selector.to_string())
+        state.groups.get(id).map_or_else(|| format!("group {id}"), |g| g.selector.to_string())
     };
 
     let mut rules: Vec<_> = desired.rules().collect();
@@ -45,11 +42,7 @@ pub fn symbols(desired: &Desired, state: &NodeState, ports: &Ports) -> Vec<Value
             })
             .collect();
         let (peers, services) = (peers(rule, &group), services(rule));
-        let side = if rule.direction.as_str() == "ingress" {
-            "from"
-        } else {
-            "to"
-        };
+        let side = if rule.direction.as_str() == "ingress" { "from" } else { "to" };
         out.push(json!({
             "what": "rule",
             "id": id.to_string(),
@@ -114,10 +107,7 @@ pub fn symbols(desired: &Desired, state: &NodeState, ports: &Ports) -> Vec<Value
         }));
     }
     for (what, set) in [("gateway", &ports.gateways), ("uplink", &ports.uplinks)] {
-        out.extend(
-            set.iter()
-                .map(|number| json!({"what": what, "port": number})),
-        );
+        out.extend(set.iter().map(|number| json!({"what": what, "port": number})));
     }
     out
 }
@@ -125,11 +115,9 @@ pub fn symbols(desired: &Desired, state: &NodeState, ports: &Ports) -> Vec<Value
 fn peers(rule: &Rule, group: &impl Fn(&GroupId) -> String) -> Vec<String> {
     match &rule.peers {
         Peers::Any => vec!["anywhere".to_owned()],
-        Peers::Of { groups, blocks } => groups
-            .iter()
-            .map(group)
-            .chain(blocks.iter().map(ToString::to_string))
-            .collect(),
+        Peers::Of { groups, blocks } => {
+            groups.iter().map(group).chain(blocks.iter().map(ToString::to_string)).collect()
+        }
     }
 }
 

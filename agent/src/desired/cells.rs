@@ -51,10 +51,7 @@ impl<O: Clone + Ord + Hash> Cells<O> {
         }
         for (key, part) in new {
             if old.get(&key) != Some(&part) {
-                self.cells
-                    .entry(key.clone())
-                    .or_default()
-                    .insert(owner.clone());
+                self.cells.entry(key.clone()).or_default().insert(owner.clone());
                 touched.insert(key);
             }
         }
@@ -93,12 +90,7 @@ impl<O: Clone + Ord + Hash> Cells<O> {
         let mut best: Option<(&crate::flows::Rank, &FlowValue)> = None;
         for owner in self.cells.get(key)? {
             match self.parts.get(owner)?.get(key)? {
-                Part::Clause {
-                    rule,
-                    clause,
-                    n_clauses,
-                    cookie,
-                } => {
+                Part::Clause { rule, clause, n_clauses, cookie } => {
                     clauses.insert(*rule, conjunction(*rule, *clause, *n_clauses));
                     clause_cookie = *cookie;
                 }

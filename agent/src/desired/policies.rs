@@ -69,10 +69,7 @@ impl Policies {
                 dirty.groups.insert(group);
             }
             if let Some(group) = after {
-                self.isolation
-                    .entry((direction, group))
-                    .or_default()
-                    .insert(key.clone());
+                self.isolation.entry((direction, group)).or_default().insert(key.clone());
                 dirty.groups.insert(group);
             }
         }
@@ -84,13 +81,7 @@ impl Policies {
             entry.users.insert(user);
             return;
         }
-        self.rules.insert(
-            content,
-            Entry {
-                rule: rule.clone(),
-                users: BTreeSet::from([user]),
-            },
-        );
+        self.rules.insert(content, Entry { rule: rule.clone(), users: BTreeSet::from([user]) });
         dirty.rules.insert(content);
         self.renamed(content, true, dirty);
         for group in Self::groups(rule) {
@@ -135,18 +126,12 @@ impl Policies {
 
     /// Takes or frees an id; rules that a clash renames are dirty, and so are all classes if it renames a drop.
     fn renamed(&mut self, content: ContentHash, add: bool, dirty: &mut Dirty) {
-        let renamed = if add {
-            self.ids.add(content)
-        } else {
-            self.ids.remove(&content)
-        };
+        let renamed = if add { self.ids.add(content) } else { self.ids.remove(&content) };
         for other in renamed {
             if self.rules.contains_key(&other) {
                 dirty.rules.insert(other);
             } else if other != content {
-                dirty
-                    .groups
-                    .extend(self.isolation.keys().map(|(_, group)| *group));
+                dirty.groups.extend(self.isolation.keys().map(|(_, group)| *group));
             }
         }
     }

@@ -54,11 +54,7 @@ impl Ids {
         if let Some(id) = self.ids.remove(content) {
             self.by_id.remove(&id);
         }
-        if self.clashed {
-            self.allocate()
-        } else {
-            Vec::new()
-        }
+        if self.clashed { self.allocate() } else { Vec::new() }
     }
 
     /// Everything anew, in the order of contents: the lesser content gets its first candidate, whoever came first.
@@ -78,11 +74,8 @@ impl Ids {
             };
             ids.insert(*content, id);
         }
-        let changed = ids
-            .iter()
-            .filter(|(c, id)| self.ids.get(*c) != Some(id))
-            .map(|(c, _)| *c)
-            .collect();
+        let changed =
+            ids.iter().filter(|(c, id)| self.ids.get(*c) != Some(id)).map(|(c, _)| *c).collect();
         self.by_id = ids.iter().map(|(c, id)| (*id, *c)).collect();
         self.ids = ids;
         changed

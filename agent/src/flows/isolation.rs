@@ -38,42 +38,18 @@ pub fn flows(
     set: RuleId,
 ) -> Vec<FlowPair> {
     let (table, register) = place(direction);
-    let cookie = Cookie::new(
-        Kind::Isolation,
-        Stage::new(Tier::NetworkPolicy, direction),
-        set.0,
-    );
+    let cookie = Cookie::new(Kind::Isolation, Stage::new(Tier::NetworkPolicy, direction), set.0);
     let of_class = |m: Match| register.matches(m, class);
-    let mut out = vec![flow(
-        table,
-        priority::ISOLATED,
-        of_class(Match::new()),
-        cookie,
-        vec![],
-        None,
-    )];
+    let mut out =
+        vec![flow(table, priority::ISOLATED, of_class(Match::new()), cookie, vec![], None)];
     for m in families() {
         let established = state(m, ct_state::EST | ct_state::TRK);
         let cut = commit(config.zone, vec![mark_revoked(1)]);
-        out.push(flow(
-            table,
-            priority::CUT,
-            of_class(established),
-            cookie,
-            vec![cut],
-            None,
-        ));
+        out.push(flow(table, priority::CUT, of_class(established), cookie, vec![cut], None));
     }
     if !config.sctp_tracked {
         for m in [Match::sctp(), Match::sctp6()] {
-            out.push(flow(
-                table,
-                priority::SCTP_GAP,
-                of_class(m),
-                cookie,
-                vec![],
-                None,
-            ));
+            out.push(flow(table, priority::SCTP_GAP, of_class(m), cookie, vec![], None));
         }
     }
     out

@@ -65,47 +65,25 @@ pub fn contributions(rule: &Rule, id: RuleId, view: &View<'_>) -> Vec<Contributi
     };
     let allow = |priority: u16, m: Match| {
         let cookie = Cookie::new(Kind::Allow, stage, id.0);
-        let (key, value) = flow(
-            table,
-            priority,
-            m,
-            cookie,
-            vec![load(&result, id.0)],
-            Some(goto),
-        );
+        let (key, value) = flow(table, priority, m, cookie, vec![load(&result, id.0)], Some(goto));
         // equal claims: the lesser rule id
         let rank = Rank(u64::MAX - u64::from(id.0), "".into());
         (key, Part::Whole { rank, value })
     };
 
     if let [subject] = &dimensions[..] {
-        return subject
-            .iter()
-            .map(|(m, _)| allow(priority::PLAIN, m.clone()))
-            .collect();
+        return subject.iter().map(|(m, _)| allow(priority::PLAIN, m.clone())).collect();
     }
     let priority = priority::CONJUNCTION + view.bank;
     let n_clauses = u8::try_from(dimensions.len()).unwrap_or(u8::MAX);
-    let mut out = vec![allow(
-        priority,
-        Match::new().with(Field::ConjId, u128::from(id.0)),
-    )];
+    let mut out = vec![allow(priority, Match::new().with(Field::ConjId, u128::from(id.0)))];
     for (clause, alternatives) in dimensions.into_iter().enumerate() {
         let clause = u8::try_from(clause).unwrap_or(u8::MAX);
         for (match_, number) in alternatives {
             let cookie = Cookie::new(Kind::Clause, stage, number);
             out.push((
-                FlowKey {
-                    table,
-                    priority,
-                    match_,
-                },
-                Part::Clause {
-                    rule: id,
-                    clause,
-                    n_clauses,
-                    cookie,
-                },
+                FlowKey { table, priority, match_ },
+                Part::Clause { rule: id, clause, n_clauses, cookie },
             ));
         }
     }
@@ -114,31 +92,18 @@ pub fn contributions(rule: &Rule, id: RuleId, view: &View<'_>) -> Vec<Contributi
 
 /// `conjunction(...)` actions of a clause flow.
 pub fn conjunction(rule: RuleId, clause: u8, n_clauses: u8) -> Action {
-    Action::Conjunction {
-        id: rule.0,
-        clause,
-        n_clauses,
-    }
+    Action::Conjunction { id: rule.0, clause, n_clauses }
 }
 
 fn peers(rule: &Rule, register: &RegField, view: &View<'_>) -> Vec<Alternative> {
     let Peers::Of { groups, blocks } = &rule.peers else {
         return Vec::new();
     };
-    let classes: BTreeSet<u32> = groups
-        .iter()
-        .flat_map(|g| view.classes.in_group(*g))
-        .collect();
+    let classes: BTreeSet<u32> = groups.iter().flat_map(|g| view.classes.in_group(*g)).collect();
     let prefixes = net::union(blocks.iter().flat_map(net::IpBlock::prefixes));
-    let by_class = classes
-        .into_iter()
-        .map(|c| (register.matches(Match::new(), c), c));
+    let by_class = classes.into_iter().map(|c| (register.matches(Match::new(), c), c));
     let by_prefix = prefixes.into_iter().map(|p| {
-        let (family, a, length) = (
-            crate::pipeline::family(p.address()),
-            p.address(),
-            p.length(),
-        );
+        let (family, a, length) = (crate::pipeline::family(p.address()), p.address(), p.length());
         let m = match rule.direction {
             Direction::Egress => family.nw_dst(a, length),
             Direction::Ingress => family.nw_src(a, length),
@@ -150,18 +115,9 @@ fn peers(rule: &Rule, register: &RegField, view: &View<'_>) -> Vec<Alternative> 
 
 fn l4(protocol: Protocol) -> [(Match, Field); 2] {
     match protocol {
-        Protocol::Tcp => [
-            (Match::tcp(), Field::TcpDst),
-            (Match::tcp6(), Field::TcpDst),
-        ],
-        Protocol::Udp => [
-            (Match::udp(), Field::UdpDst),
-            (Match::udp6(), Field::UdpDst),
-        ],
-        Protocol::Sctp => [
-            (Match::sctp(), Field::SctpDst),
-            (Match::sctp6(), Field::SctpDst),
-        ],
+        Protocol::Tcp => [(Match::tcp(), Field::TcpDst), (Match::tcp6(), Field::TcpDst)],
+        Protocol::Udp => [(Match::udp(), Field::UdpDst), (Match::udp6(), Field::UdpDst)],
+        Protocol::Sctp => [(Match::sctp(), Field::SctpDst), (Match::sctp6(), Field::SctpDst)],
     }
 }
 
@@ -192,11 +148,7 @@ fn services(rule: &Rule, items: &BTreeSet<Service>, view: &View<'_>) -> Vec<Alte
                 }
                 PortMatch::Named(name) => {
                     for class in named_candidates(rule, view) {
-                        let ports = view
-                            .classes
-                            .get(class)
-                            .into_iter()
-                            .flat_map(|c| &c.key.ports);
+                        let ports = view.classes.get(class).into_iter().flat_map(|c| &c.key.ports);
                         for p in ports.filter(|p| p.name == *name && p.protocol == item.protocol) {
                             let m = port(family.clone(), p.number, u16::MAX);
                             out.insert((regs::DST_CLASS.matches(m, class), number(p.number)));
@@ -212,15 +164,11 @@ fn services(rule: &Rule, items: &BTreeSet<Service>, view: &View<'_>) -> Vec<Alte
 /// The classes a named port can be resolved on: the destinations the rule can have.
 fn named_candidates(rule: &Rule, view: &View<'_>) -> BTreeSet<u32> {
     match rule.direction {
-        Direction::Ingress => view
-            .classes
-            .in_group(rule.subject)
-            .filter(|c| view.local.contains(c))
-            .collect(),
-        Direction::Egress => rule
-            .peer_groups()
-            .iter()
-            .flat_map(|g| view.classes.in_group(*g))
-            .collect(),
+        Direction::Ingress => {
+            view.classes.in_group(rule.subject).filter(|c| view.local.contains(c)).collect()
+        }
+        Direction::Egress => {
+            rule.peer_groups().iter().flat_map(|g| view.classes.in_group(*g)).collect()
+        }
     }
 }

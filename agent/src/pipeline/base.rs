@@ -31,25 +31,13 @@ pub fn state(match_: Match, set: u128) -> Match {
 
 /// `ct(commit,zone=Z,exec(...))`.
 pub fn commit(zone: u16, exec: Vec<Action>) -> Action {
-    Action::Ct(CtAction {
-        commit: true,
-        force: false,
-        zone,
-        table: None,
-        alg: 0,
-        actions: exec,
-    })
+    Action::Ct(CtAction { commit: true, force: false, zone, table: None, alg: 0, actions: exec })
 }
 
 /// `load:VALUE->NXM_NX_CT_MARK[0]`: cut (1) or live (0).
 pub fn mark_revoked(value: u64) -> Action {
     let f = regs::CT_REVOKED;
-    Action::RegLoad {
-        dst: Field::CtMark,
-        offset: f.offset,
-        bits: f.bits,
-        value,
-    }
+    Action::RegLoad { dst: Field::CtMark, offset: f.offset, bits: f.bits, value }
 }
 
 fn label_from(register: &RegField, label: &RegField) -> Action {
@@ -111,129 +99,32 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
 
     let live = || Match::new();
     let cut = |m| regs::CT_REVOKED.matches(m, 1);
-    out.push(base(
-        CONNTRACK_STATE,
-        250,
-        state(live(), INV | TRK),
-        vec![],
-        None,
-    ));
-    out.push(base(
-        CONNTRACK_STATE,
-        240,
-        cut(state(live(), RPL | TRK)),
-        vec![],
-        None,
-    ));
-    out.push(base(
-        CONNTRACK_STATE,
-        240,
-        cut(state(live(), REL | TRK)),
-        vec![],
-        None,
-    ));
-    out.push(base(
-        CONNTRACK_STATE,
-        200,
-        state(live(), RPL | TRK),
-        vec![],
-        Some(FORWARD),
-    ));
-    out.push(base(
-        CONNTRACK_STATE,
-        200,
-        state(live(), REL | TRK),
-        vec![],
-        Some(FORWARD),
-    ));
-    out.push(base(
-        CONNTRACK_STATE,
-        100,
-        state(live(), TRK),
-        vec![],
-        Some(SRC_CLASS),
-    ));
+    out.push(base(CONNTRACK_STATE, 250, state(live(), INV | TRK), vec![], None));
+    out.push(base(CONNTRACK_STATE, 240, cut(state(live(), RPL | TRK)), vec![], None));
+    out.push(base(CONNTRACK_STATE, 240, cut(state(live(), REL | TRK)), vec![], None));
+    out.push(base(CONNTRACK_STATE, 200, state(live(), RPL | TRK), vec![], Some(FORWARD)));
+    out.push(base(CONNTRACK_STATE, 200, state(live(), REL | TRK), vec![], Some(FORWARD)));
+    out.push(base(CONNTRACK_STATE, 100, state(live(), TRK), vec![], Some(SRC_CLASS)));
 
     // the way through the tiers
     out.push(base(SRC_CLASS, 0, Match::new(), vec![], Some(DST_CLASS)));
     out.push(base(DST_CLASS, 0, Match::new(), vec![], Some(EGRESS_ADMIN)));
     let from_workload = regs::ORIGIN.matches(Match::new(), regs::origin::WORKLOAD);
-    out.push(base(
-        EGRESS_ADMIN,
-        100,
-        from_workload,
-        vec![],
-        Some(EGRESS_RULE),
-    ));
-    out.push(base(
-        EGRESS_ADMIN,
-        0,
-        Match::new(),
-        vec![],
-        Some(INGRESS_ADMIN),
-    ));
+    out.push(base(EGRESS_ADMIN, 100, from_workload, vec![], Some(EGRESS_RULE)));
+    out.push(base(EGRESS_ADMIN, 0, Match::new(), vec![], Some(INGRESS_ADMIN)));
     let itself = regs::SELF_TRAFFIC.matches(Match::new(), 1);
-    out.push(base(
-        EGRESS_RULE,
-        65000,
-        itself.clone(),
-        vec![],
-        Some(EGRESS_BASELINE),
-    ));
-    out.push(base(
-        EGRESS_RULE,
-        0,
-        Match::new(),
-        vec![],
-        Some(EGRESS_BASELINE),
-    ));
-    out.push(base(
-        EGRESS_BASELINE,
-        0,
-        Match::new(),
-        vec![],
-        Some(INGRESS_ADMIN),
-    ));
+    out.push(base(EGRESS_RULE, 65000, itself.clone(), vec![], Some(EGRESS_BASELINE)));
+    out.push(base(EGRESS_RULE, 0, Match::new(), vec![], Some(EGRESS_BASELINE)));
+    out.push(base(EGRESS_BASELINE, 0, Match::new(), vec![], Some(INGRESS_ADMIN)));
     let own_node = regs::OWN_NODE.matches(Match::new(), 1);
     let always = Cookie::new(Kind::AlwaysAllowed, Stage::NONE, 0);
-    out.push(flow(
-        INGRESS_ADMIN,
-        65000,
-        own_node,
-        always,
-        vec![],
-        Some(COMMIT),
-    ));
+    out.push(flow(INGRESS_ADMIN, 65000, own_node, always, vec![], Some(COMMIT)));
     let to_workload = regs::DST_LOCAL.matches(Match::new(), 1);
-    out.push(base(
-        INGRESS_ADMIN,
-        100,
-        to_workload,
-        vec![],
-        Some(INGRESS_RULE),
-    ));
+    out.push(base(INGRESS_ADMIN, 100, to_workload, vec![], Some(INGRESS_RULE)));
     out.push(base(INGRESS_ADMIN, 0, Match::new(), vec![], Some(COMMIT)));
-    out.push(base(
-        INGRESS_RULE,
-        65000,
-        itself,
-        vec![],
-        Some(INGRESS_BASELINE),
-    ));
-    out.push(base(
-        INGRESS_RULE,
-        0,
-        Match::new(),
-        vec![],
-        Some(INGRESS_BASELINE),
-    ));
-    out.push(base(
-        INGRESS_BASELINE,
-        0,
-        Match::new(),
-        vec![],
-        Some(COMMIT),
-    ));
+    out.push(base(INGRESS_RULE, 65000, itself, vec![], Some(INGRESS_BASELINE)));
+    out.push(base(INGRESS_RULE, 0, Match::new(), vec![], Some(INGRESS_BASELINE)));
+    out.push(base(INGRESS_BASELINE, 0, Match::new(), vec![], Some(COMMIT)));
 
     for m in families() {
         let allowed_again = regs::CT_REVOKED.matches(state(m.clone(), EST | TRK), 1);
@@ -244,21 +135,12 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
             label_from(&regs::EGRESS_RULE, &regs::CT_EGRESS_RULE),
         ];
         let new = state(m, NEW | TRK);
-        out.push(base(
-            COMMIT,
-            190,
-            new,
-            vec![commit(config.zone, label)],
-            Some(FORWARD),
-        ));
+        out.push(base(COMMIT, 190, new, vec![commit(config.zone, label)], Some(FORWARD)));
     }
     out.push(base(COMMIT, 0, Match::new(), vec![], Some(FORWARD)));
 
     out.push(base(FORWARD, 0, Match::new(), vec![], Some(OUTPUT)));
-    let normal = Action::Output {
-        port: NORMAL,
-        max_len: 0,
-    };
+    let normal = Action::Output { port: NORMAL, max_len: 0 };
     out.push(base(OUTPUT, 0, Match::new(), vec![normal], None));
     out
 }

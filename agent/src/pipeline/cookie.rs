@@ -111,11 +111,7 @@ impl Cookie {
             return None;
         }
         let id = u32::from_be_bytes([b[4], b[5], b[6], b[7]]);
-        Some(Self {
-            kind: Kind::from_nibble(b[2] >> 4)?,
-            stage: Stage(b[2] & 0xf),
-            id,
-        })
+        Some(Self { kind: Kind::from_nibble(b[2] >> 4)?, stage: Stage(b[2] & 0xf), id })
     }
 
     /// The flow is ours, whatever the layout.

@@ -58,12 +58,8 @@ pub fn read_source(
         return None;
     }
     let class = Cookie::read(value.cookie)?.id;
-    let exact = |f: Field| {
-        key.match_
-            .field(f)
-            .filter(|m| m.mask == f.exact_mask())
-            .map(|m| m.value)
-    };
+    let exact =
+        |f: Field| key.match_.field(f).filter(|m| m.mask == f.exact_mask()).map(|m| m.value);
     let address = match exact(Field::Ipv4Src) {
         Some(v) => IpAddr::V4(u32::try_from(v).ok()?.into()),
         None => IpAddr::V6(exact(Field::Ipv6Src)?.into()),
@@ -78,13 +74,8 @@ pub fn multicast(ports: &[u32]) -> Vec<FlowPair> {
     super::families()
         .into_iter()
         .map(|m| {
-            let actions = ports
-                .iter()
-                .map(|p| Action::Output {
-                    port: *p,
-                    max_len: 0,
-                })
-                .collect::<Vec<_>>();
+            let actions =
+                ports.iter().map(|p| Action::Output { port: *p, max_len: 0 }).collect::<Vec<_>>();
             flow(
                 table::FORWARD,
                 190,

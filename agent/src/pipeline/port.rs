@@ -17,24 +17,7 @@ pub struct PortSpec<'a> {
 /// The link-local address that a MAC address makes (RFC 4291, appendix A).
 pub fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
-    Ipv6Addr::from([
-        0xfe,
-        0x80,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        a ^ 2,
-        b,
-        c,
-        0xff,
-        0xfe,
-        d,
-        e,
-        f,
-    ])
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// All flows of the port.
@@ -69,15 +52,9 @@ pub fn flows(port: &PortSpec<'_>) -> Vec<FlowPair> {
 
     let allow = |m: Match, goto: u8| flow(table::SPOOF_GUARD, 200, m, guard, vec![], Some(goto));
     for a in port.addresses {
-        out.push(allow(
-            from(family(*a)).nw_src(*a, full(*a)),
-            table::CONNTRACK,
-        ));
+        out.push(allow(from(family(*a)).nw_src(*a, full(*a)), table::CONNTRACK));
         if let IpAddr::V4(v4) = a {
-            out.push(allow(
-                arp(from(Match::arp()), u32::from(*v4), port.mac),
-                table::OUTPUT,
-            ));
+            out.push(allow(arp(from(Match::arp()), u32::from(*v4), port.mac), table::OUTPUT));
         }
     }
     if port.addresses.iter().any(IpAddr::is_ipv4) {
@@ -122,11 +99,7 @@ fn neighbour_discovery(port: &PortSpec<'_>) -> Vec<Match> {
         Some(mac) => vec![Some(mac_value(mac)), Some(0)],
         None => vec![None],
     };
-    let icmp = |kind: u128| {
-        Match::icmp6()
-            .with(Field::Icmpv6Type, kind)
-            .with(Field::Icmpv6Code, 0)
-    };
+    let icmp = |kind: u128| Match::icmp6().with(Field::Icmpv6Type, kind).with(Field::Icmpv6Code, 0);
     let src = |m: Match, a: Ipv6Addr| m.nw_src(IpAddr::V6(a), 128);
     let with = |m: Match, field: Field, option: Option<u128>| match option {
         Some(value) => m.with(field, value),
@@ -142,11 +115,7 @@ fn neighbour_discovery(port: &PortSpec<'_>) -> Vec<Match> {
         out.push(src(icmp(133), *a));
     }
     let none = Ipv6Addr::UNSPECIFIED;
-    out.push(with(
-        src(icmp(135), none),
-        Field::NdSll,
-        port.mac.map(|_| 0),
-    ));
+    out.push(with(src(icmp(135), none), Field::NdSll, port.mac.map(|_| 0)));
     out.push(src(icmp(133), none));
     for kind in [131, 132, 143] {
         let report = Match::icmp6().with(Field::Icmpv6Type, kind);

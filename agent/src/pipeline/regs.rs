@@ -27,23 +27,12 @@ pub enum Store {
 
 impl RegField {
     const fn reg(name: &'static str, reg: u8, offset: u8, bits: u8, about: &'static str) -> Self {
-        Self {
-            name,
-            store: Store::Reg,
-            reg,
-            offset,
-            bits,
-            about,
-        }
+        Self { name, store: Store::Reg, reg, offset, bits, about }
     }
 
     /// Adds "this field equals `value`" to a match.
     pub fn matches(&self, match_: Match, value: u32) -> Match {
-        let mask = (if self.bits >= 32 {
-            u32::MAX
-        } else {
-            (1 << self.bits) - 1
-        }) << self.offset;
+        let mask = (if self.bits >= 32 { u32::MAX } else { (1 << self.bits) - 1 }) << self.offset;
         let field = match self.store {
             Store::Reg => Field::Reg(self.reg),
             Store::CtMark => Field::CtMark,
@@ -81,20 +70,10 @@ pub const OWN_NODE: RegField = RegField::reg(
     1,
     "1: sent by the node itself, from its own port with one of its own addresses.",
 );
-pub const DST_LOCAL: RegField = RegField::reg(
-    "DstLocal",
-    0,
-    6,
-    1,
-    "1: the destination is a workload of this node.",
-);
-pub const SRC_CLASS: RegField = RegField::reg(
-    "SrcClass",
-    2,
-    0,
-    32,
-    "Class of the source; 0: no workload that a policy names.",
-);
+pub const DST_LOCAL: RegField =
+    RegField::reg("DstLocal", 0, 6, 1, "1: the destination is a workload of this node.");
+pub const SRC_CLASS: RegField =
+    RegField::reg("SrcClass", 2, 0, 32, "Class of the source; 0: no workload that a policy names.");
 pub const DST_CLASS: RegField = RegField::reg(
     "DstClass",
     3,
@@ -102,20 +81,10 @@ pub const DST_CLASS: RegField = RegField::reg(
     32,
     "Class of the destination; 0: no workload that a policy names.",
 );
-pub const EGRESS_RULE: RegField = RegField::reg(
-    "EgressRule",
-    4,
-    0,
-    32,
-    "Id of the rule that allowed egress; 0: not isolated.",
-);
-pub const INGRESS_RULE: RegField = RegField::reg(
-    "IngressRule",
-    5,
-    0,
-    32,
-    "Id of the rule that allowed ingress; 0: not isolated.",
-);
+pub const EGRESS_RULE: RegField =
+    RegField::reg("EgressRule", 4, 0, 32, "Id of the rule that allowed egress; 0: not isolated.");
+pub const INGRESS_RULE: RegField =
+    RegField::reg("IngressRule", 5, 0, 32, "Id of the rule that allowed ingress; 0: not isolated.");
 pub const CT_REVOKED: RegField = RegField {
     name: "Revoked",
     store: Store::CtMark,
@@ -177,10 +146,7 @@ const _: () = {
     while i < FIELDS.len() {
         let mut j = i + 1;
         while j < FIELDS.len() {
-            assert!(
-                !overlap(&FIELDS[i], &FIELDS[j]),
-                "two register fields overlap"
-            );
+            assert!(!overlap(&FIELDS[i], &FIELDS[j]), "two register fields overlap");
             j += 1;
         }
         i += 1;

@@ -30,26 +30,14 @@ pub const TABLES: [(u8, &str, &str); 15] = [
         "SpoofGuard",
         "A workload may use its own MAC and addresses only, in ARP and neighbour discovery too; these two go straight to Output.",
     ),
-    (
-        CONNTRACK,
-        "Conntrack",
-        "Looks the connection up in the zone of the bridge.",
-    ),
+    (CONNTRACK, "Conntrack", "Looks the connection up in the zone of the bridge."),
     (
         CONNTRACK_STATE,
         "ConntrackState",
         "Drops what is invalid and the replies of cut connections; lets replies and related ICMP of live connections skip the policy; all packets of the original direction go on.",
     ),
-    (
-        SRC_CLASS,
-        "SrcClass",
-        "Source address to class; marks traffic of the node itself.",
-    ),
-    (
-        DST_CLASS,
-        "DstClass",
-        "Destination address to class; marks destinations on this node.",
-    ),
+    (SRC_CLASS, "SrcClass", "Source address to class; marks traffic of the node itself."),
+    (DST_CLASS, "DstClass", "Destination address to class; marks destinations on this node."),
     (
         EGRESS_ADMIN,
         "EgressAdmin",
@@ -60,11 +48,7 @@ pub const TABLES: [(u8, &str, &str); 15] = [
         "EgressRule",
         "NetworkPolicy egress: allow by conjunctions, below them a drop per isolated class.",
     ),
-    (
-        EGRESS_BASELINE,
-        "EgressBaseline",
-        "Rules of the Baseline tier.",
-    ),
+    (EGRESS_BASELINE, "EgressBaseline", "Rules of the Baseline tier."),
     (
         INGRESS_ADMIN,
         "IngressAdmin",
@@ -75,11 +59,7 @@ pub const TABLES: [(u8, &str, &str); 15] = [
         "IngressRule",
         "NetworkPolicy ingress: allow by conjunctions, below them a drop per isolated class.",
     ),
-    (
-        INGRESS_BASELINE,
-        "IngressBaseline",
-        "Rules of the Baseline tier.",
-    ),
+    (INGRESS_BASELINE, "IngressBaseline", "Rules of the Baseline tier."),
     (
         COMMIT,
         "Commit",
@@ -95,10 +75,7 @@ pub const TABLES: [(u8, &str, &str); 15] = [
 
 /// The names as OVSDB takes them.
 pub fn names() -> BTreeMap<u8, String> {
-    TABLES
-        .iter()
-        .map(|(n, name, _)| (*n, (*name).to_owned()))
-        .collect()
+    TABLES.iter().map(|(n, name, _)| (*n, (*name).to_owned())).collect()
 }
 
 /// The name of a table, or its number.

@@ -1,0 +1,126 @@
+//! A world as flow tables: every node compiled, packets run through the tables of the nodes they cross.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use rust_openflow::Field;
+use weir_agent::desired::Desired;
+use weir_agent::flow::FlowTable;
+use weir_agent::interp::{Interpreter, Outcome, Packet, Tracked};
+use weir_agent::pipeline::PipelineConfig;
+use weir_agent::ports::{Ports, WorkloadPort};
+use weir_policy::compile;
+use weir_policy::eval::{Connection, End, L4};
+use weir_policy::state::Touched;
+use weir_policy::world::World;
+
+pub(crate) const GATEWAY: u32 = 0xffff_fffe;
+pub(crate) const UPLINK: u32 = 1;
+const ROUTER_MAC: u128 = 0x02_00_00_00_00_01;
+
+/// Ports of a node: one per pod that runs there, numbered by position among all pods.
+pub(crate) fn ports(world: &World, node: &str) -> Ports {
+    let mut ports = Ports {
+        gateways: BTreeSet::from([GATEWAY]),
+        uplinks: BTreeSet::from([UPLINK]),
+        ..Ports::default()
+    };
+    for (n, pod) in world.pods.values().enumerate() {
+        if &*pod.node == node && !pod.host_network {
+            let n = u8::try_from(n).expect("few pods");
+            ports.workloads.insert(
+                10 + u32::from(n),
+                WorkloadPort {
+                    interface: format!("p{n}").into(),
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                    mac: Some([2, 0, 0, 1, 0, n]),
+                },
+            );
+        }
+    }
+    ports
+}
+
+pub(crate) fn desired(world: &World, node: &str) -> Desired {
+    let state = compile::node_state(world, node);
+    let mut desired = Desired::new(PipelineConfig::default(), BTreeMap::new());
+    desired.update(Some(&state), &Touched::default(), &ports(world, node));
+    desired
+}
+
+pub(crate) struct Fabric {
+    pub(crate) tables: BTreeMap<String, (FlowTable, Ports)>,
+}
+
+impl Fabric {
+    pub(crate) fn new(world: &World) -> Self {
+        let nodes: BTreeSet<&str> =
+            world.nodes.keys().map(|n| &**n).chain(world.pods.values().map(|p| &*p.node)).collect();
+        let tables = nodes
+            .into_iter()
+            .map(|n| (n.to_owned(), (desired(world, n).flows().clone(), ports(world, n))))
+            .collect();
+        Self { tables }
+    }
+
+    fn run(&self, node: &str, packet: Packet) -> Outcome {
+        let (flows, _) = &self.tables[node];
+        Interpreter::new(flows).run(packet, Tracked::NEW)
+    }
+
+    /// Does a new connection pass? `None`: no packet of it would ever cross a bridge of ours (neither end is a workload
+    /// port here, or the source has no port it could be sent from).
+    pub(crate) fn passes(&self, world: &World, c: &Connection) -> Option<(bool, Vec<Outcome>)> {
+        let (src, dst) = (c.src.address()?, c.dst.address()?);
+        let home = |end: &End| match end {
+            End::Pod { key, .. } => {
+                let pod = &world.pods[key];
+                let (_, ports) = self.tables.get(&*pod.node)?;
+                let at = ports
+                    .workloads
+                    .iter()
+                    .find(|(_, p)| (&p.namespace, &p.name) == (&key.0, &key.1))?;
+                Some((pod.node.to_string(), *at.0, at.1.mac?))
+            }
+            _ => None,
+        };
+        let (from, to) = (home(&c.src), home(&c.dst));
+        let mac = |m: [u8; 6]| m.iter().fold(0, |acc, b| (acc << 8) | u128::from(*b));
+        let packet = |in_port: u32, eth_src: u128| {
+            let p = Packet::new(in_port)
+                .with(Field::EthSrc, eth_src)
+                .with(Field::EthDst, to.as_ref().map_or(ROUTER_MAC, |(.., m)| mac(*m)));
+            fill(p, src, dst, c.l4)
+        };
+        let mut outcomes = Vec::new();
+        if let Some((node, port, m)) = &from {
+            let out = self.run(node, packet(*port, mac(*m)));
+            let passed = out.passed();
+            outcomes.push(out);
+            if !passed || to.as_ref().is_none_or(|(n, ..)| n == node) {
+                return Some((passed, outcomes));
+            }
+        }
+        let (node, ..) = to.as_ref()?;
+        let own = matches!(&c.src, End::Node { name, .. } if **name == **node);
+        let out = self.run(node, packet(if own { GATEWAY } else { UPLINK }, ROUTER_MAC));
+        let passed = out.passed();
+        outcomes.push(out);
+        Some((passed, outcomes))
+    }
+}
+
+/// Addresses and ports of a connection's first packet.
+pub(crate) fn fill(packet: Packet, src: IpAddr, dst: IpAddr, l4: L4) -> Packet {
+    match l4 {
+        L4::Port { protocol, dport } => {
+            packet.ip(src, dst, protocol.number()).ports(protocol.number(), 40_000, dport)
+        }
+        L4::Other { ip_protocol } => match ip_protocol {
+            1 => packet.ip(src, dst, 1).with(Field::Icmpv4Type, 8).with(Field::Icmpv4Code, 0),
+            58 => packet.ip(src, dst, 58).with(Field::Icmpv6Type, 128).with(Field::Icmpv6Code, 0),
+            n => packet.ip(src, dst, n),
+        },
+    }
+}
