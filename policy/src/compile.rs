@@ -16,11 +16,7 @@ pub fn node_state(world: &World, node: &str) -> NodeState {
     let mut state = NodeState {
         node: NodeInfo {
             name: node.into(),
-            addresses: world
-                .nodes
-                .get(node)
-                .map(|n| n.addresses.clone())
-                .unwrap_or_default(),
+            addresses: world.nodes.get(node).map(|n| n.addresses.clone()).unwrap_or_default(),
         },
         ..NodeState::default()
     };
@@ -30,13 +26,8 @@ pub fn node_state(world: &World, node: &str) -> NodeState {
         let Some(subject) = object.selectors.get(&object.policy.subject) else {
             continue;
         };
-        if world
-            .endpoints()
-            .any(|p| &*p.node == node && world.selects(subject, p))
-        {
-            state
-                .policies
-                .insert(object.policy.key.clone(), object.policy.clone());
+        if world.endpoints().any(|p| &*p.node == node && world.selects(subject, p)) {
+            state.policies.insert(object.policy.key.clone(), object.policy.clone());
         }
     }
 
@@ -50,14 +41,7 @@ pub fn node_state(world: &World, node: &str) -> NodeState {
     }
     for (id, selector) in &selectors {
         let members = members(world, selector);
-        state.groups.insert(
-            *id,
-            Group {
-                id: *id,
-                selector: selector.to_string().into(),
-                members,
-            },
-        );
+        state.groups.insert(*id, Group { id: *id, selector: selector.to_string().into(), members });
     }
 
     // a profile where a spanned group holds it, an endpoint on its own node and where a spanned peer group holds it
@@ -67,12 +51,8 @@ pub fn node_state(world: &World, node: &str) -> NodeState {
         .flat_map(|g| &g.members)
         .copied()
         .collect();
-    let grouped: BTreeSet<ProfileId> = state
-        .groups
-        .values()
-        .flat_map(|g| &g.members)
-        .copied()
-        .collect();
+    let grouped: BTreeSet<ProfileId> =
+        state.groups.values().flat_map(|g| &g.members).copied().collect();
     for pod in world.endpoints() {
         let profile = pod.profile();
         let id = profile.id();
@@ -90,11 +70,7 @@ pub fn node_state(world: &World, node: &str) -> NodeState {
 
 /// The profiles that a selector picks.
 pub fn members(world: &World, selector: &Selector) -> BTreeSet<ProfileId> {
-    world
-        .endpoints()
-        .filter(|p| world.selects(selector, p))
-        .map(|p| p.profile().id())
-        .collect()
+    world.endpoints().filter(|p| world.selects(selector, p)).map(|p| p.profile().id()).collect()
 }
 
 /// A pod as agents know it.

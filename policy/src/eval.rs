@@ -18,10 +18,7 @@ use crate::world::{Pod, PodKey, World};
 pub enum End {
     /// A pod, by the address it is reached at or sends from. Without an address (manifests that have none yet) a rule
     /// with an `ipBlock` may stay undecided.
-    Pod {
-        key: PodKey,
-        address: Option<IpAddr>,
-    },
+    Pod { key: PodKey, address: Option<IpAddr> },
     /// A node itself, or a host-network pod on it (NP-31).
     Node { name: Str, address: IpAddr },
     /// Any other address.
@@ -48,24 +45,16 @@ pub enum L4 {
 
 impl L4 {
     pub const fn tcp(dport: u16) -> Self {
-        Self::Port {
-            protocol: Protocol::Tcp,
-            dport,
-        }
+        Self::Port { protocol: Protocol::Tcp, dport }
     }
 
     pub const fn udp(dport: u16) -> Self {
-        Self::Port {
-            protocol: Protocol::Udp,
-            dport,
-        }
+        Self::Port { protocol: Protocol::Udp, dport }
     }
 
     /// ICMP or ICMPv6, by the family of `address`.
     pub const fn ping(address: IpAddr) -> Self {
-        Self::Other {
-            ip_protocol: if address.is_ipv4() { 1 } else { 58 },
-        }
+        Self::Other { ip_protocol: if address.is_ipv4() { 1 } else { 58 } }
     }
 }
 
@@ -133,33 +122,18 @@ pub enum Reason {
 
 /// The ends that packets between these addresses have: a node that has the address, else a pod, else an external end.
 pub fn end(world: &World, address: IpAddr) -> End {
-    if let Some(node) = world
-        .nodes
-        .values()
-        .find(|n| n.addresses.contains(&address))
-    {
-        return End::Node {
-            name: node.name.clone(),
-            address,
-        };
+    if let Some(node) = world.nodes.values().find(|n| n.addresses.contains(&address)) {
+        return End::Node { name: node.name.clone(), address };
     }
     match world.pod_by_address(address) {
-        Some(pod) => End::Pod {
-            key: pod.key(),
-            address: Some(address),
-        },
+        Some(pod) => End::Pod { key: pod.key(), address: Some(address) },
         None => End::External(address),
     }
 }
 
 /// A connection between two addresses, its ends resolved as packets would be.
 pub fn from_addresses(world: &World, src: IpAddr, dst: IpAddr, l4: L4) -> Connection {
-    Connection {
-        src: end(world, src),
-        dst: end(world, dst),
-        l4,
-        via_service: false,
-    }
+    Connection { src: end(world, src), dst: end(world, dst), l4, via_service: false }
 }
 
 /// Decides one connection.
@@ -170,22 +144,15 @@ pub fn verdict(world: &World, connection: &Connection) -> Verdict {
         && a.key() == b.key()
     {
         // NP-35 directly, NP-36 through a Service: the NetworkPolicy tier has no part in either
-        let same = Side {
-            allowed: true,
-            reason: Reason::SamePod,
-        };
-        return Verdict {
-            egress: same.clone(),
-            ingress: same,
-        };
+        let same = Side { allowed: true, reason: Reason::SamePod };
+        return Verdict { egress: same.clone(), ingress: same };
     }
     let egress = decide(world, Direction::Egress, &src, &dst, connection.l4);
     let ingress = match (&src, &dst) {
         // NP-32; not the other way round (NP-34)
-        (Party::Node { name, .. }, Party::Pod(pod, _)) if **name == pod.node => Side {
-            allowed: true,
-            reason: Reason::OwnNode,
-        },
+        (Party::Node { name, .. }, Party::Pod(pod, _)) if **name == pod.node => {
+            Side { allowed: true, reason: Reason::OwnNode }
+        }
         _ => decide(world, Direction::Ingress, &dst, &src, connection.l4),
     };
     Verdict { egress, ingress }
@@ -196,10 +163,7 @@ enum Party<'w> {
     /// A pod for policy: own network, not terminal.
     Pod(&'w Pod, Option<IpAddr>),
     /// A node, by one of its own addresses.
-    Node {
-        name: &'w Str,
-        address: Option<IpAddr>,
-    },
+    Node { name: &'w Str, address: Option<IpAddr> },
     /// Anything else; the address of a host-network pod offline may not be known.
     Address(Option<IpAddr>),
     /// A pod that the world does not have.
@@ -225,17 +189,10 @@ impl<'w> Party<'w> {
     /// NP-33: with one of the node's addresses. Without an address nothing speaks against it.
     fn node(world: &'w World, name: &'w Str, address: Option<IpAddr>) -> Self {
         let own = match address {
-            Some(a) => world
-                .nodes
-                .get(name)
-                .is_some_and(|n| n.addresses.contains(&a)),
+            Some(a) => world.nodes.get(name).is_some_and(|n| n.addresses.contains(&a)),
             None => !name.is_empty(),
         };
-        if own {
-            Self::Node { name, address }
-        } else {
-            Self::Address(address)
-        }
+        if own { Self::Node { name, address } } else { Self::Address(address) }
     }
 
     fn address(&self) -> Option<IpAddr> {
@@ -264,24 +221,15 @@ fn decide(
     let pod = match this {
         Party::Pod(pod, _) => *pod,
         Party::Missing => {
-            return Side {
-                allowed: false,
-                reason: Reason::Unknown,
-            };
+            return Side { allowed: false, reason: Reason::Unknown };
         }
         Party::Node { .. } | Party::Address(_) => {
-            return Side {
-                allowed: true,
-                reason: Reason::NotAPod,
-            };
+            return Side { allowed: true, reason: Reason::NotAPod };
         }
     };
     let isolating: Vec<&PolicyObject> = isolating(world, pod, direction).collect();
     if isolating.is_empty() {
-        return Side {
-            allowed: true,
-            reason: Reason::NotIsolated,
-        };
+        return Side { allowed: true, reason: Reason::NotIsolated };
     }
     let destination = match direction {
         Direction::Ingress => Some(pod),
@@ -290,12 +238,7 @@ fn decide(
     let mut allowed_by = Vec::new();
     let mut undecided = false;
     for object in &isolating {
-        for rule in object
-            .policy
-            .rules
-            .iter()
-            .filter(|r| r.rule.direction == direction)
-        {
+        for rule in object.policy.rules.iter().filter(|r| r.rule.direction == direction) {
             if !services_match(&rule.rule.services, l4, destination) {
                 continue;
             }
@@ -307,21 +250,11 @@ fn decide(
         }
     }
     if !allowed_by.is_empty() {
-        return Side {
-            allowed: true,
-            reason: Reason::AllowedBy(allowed_by),
-        };
+        return Side { allowed: true, reason: Reason::AllowedBy(allowed_by) };
     }
     let keys = isolating.iter().map(|o| o.policy.key.clone()).collect();
-    let reason = if undecided {
-        Reason::Undecided(keys)
-    } else {
-        Reason::Isolated(keys)
-    };
-    Side {
-        allowed: false,
-        reason,
-    }
+    let reason = if undecided { Reason::Undecided(keys) } else { Reason::Isolated(keys) };
+    Side { allowed: false, reason }
 }
 
 /// The policies that isolate a pod in a direction (NP-1, NP-4, NP-9).
@@ -371,9 +304,9 @@ fn services_match(services: &Services, l4: L4, destination: Option<&Pod>) -> boo
     match (services, l4) {
         (Services::Any, _) => true,
         (Services::Of(_), L4::Other { .. }) => false,
-        (Services::Of(items), L4::Port { protocol, dport }) => items
-            .iter()
-            .any(|s| service_matches(s, protocol, dport, destination)),
+        (Services::Of(items), L4::Port { protocol, dport }) => {
+            items.iter().any(|s| service_matches(s, protocol, dport, destination))
+        }
     }
 }
 

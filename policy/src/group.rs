@@ -26,9 +26,7 @@ impl Profile {
         }
         c.u64(self.named_ports.len() as u64);
         for p in &self.named_ports {
-            c.str(&p.name)
-                .u64(u64::from(p.protocol.number()))
-                .u64(u64::from(p.number));
+            c.str(&p.name).u64(u64::from(p.protocol.number())).u64(u64::from(p.number));
         }
         ProfileId(c.finish().word64())
     }

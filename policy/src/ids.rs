@@ -36,11 +36,7 @@ pub struct PolicyKey {
 impl PolicyKey {
     /// The key of a NetworkPolicy.
     pub fn network_policy(namespace: &str, name: &str) -> Self {
-        Self {
-            kind: PolicyKind::NetworkPolicy,
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { kind: PolicyKind::NetworkPolicy, namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -118,10 +114,7 @@ pub struct ContentHash(pub [u8; 32]);
 impl ContentHash {
     /// The first 64 bits.
     pub fn word64(&self) -> u64 {
-        self.0
-            .iter()
-            .take(8)
-            .fold(0, |acc, b| (acc << 8) | u64::from(*b))
+        self.0.iter().take(8).fold(0, |acc, b| (acc << 8) | u64::from(*b))
     }
 
     /// 32 bits: attempts 0..8 are the words of the hash, later ones hash again.
@@ -134,11 +127,7 @@ impl ContentHash {
             h.update(attempt.to_be_bytes());
             (h.finalize().into(), 0)
         };
-        source
-            .iter()
-            .skip(at)
-            .take(4)
-            .fold(0, |acc, b| (acc << 8) | u32::from(*b))
+        source.iter().skip(at).take(4).fold(0, |acc, b| (acc << 8) | u32::from(*b))
     }
 }
 
@@ -173,5 +162,82 @@ impl Canonical {
 
     pub fn finish(self) -> ContentHash {
         ContentHash(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::Profile;
+    use crate::labels::{LabelSelector, Labels, Requirement, Selector};
+    use crate::net::{IpBlock, Prefix};
+    use crate::port::{NamedPort, PortMatch, Protocol, Service};
+    use crate::rule::{Action, Direction, Peers, Rule, Services, Tier};
+
+    /// Agents keep these numbers over restarts and upgrades, and tools resolve old ones. Another value here means that
+    /// the domain strings (`weir/selector/1`) have to change too, and that a release note is due.
+    #[test]
+    fn golden_ids() {
+        let db = Selector::in_namespace("shop", LabelSelector::labels([("app", "db")]));
+        let blue = Selector {
+            namespaces: crate::labels::NamespaceScope::Labels(LabelSelector::labels([(
+                "team", "blue",
+            )])),
+            pods: LabelSelector::new([
+                Requirement::NotIn("app".into(), ["db".into(), "api".into()].into()),
+                Requirement::Exists("role".into()),
+                Requirement::DoesNotExist("old".into()),
+            ]),
+        };
+        assert_eq!(db.id().to_string(), "ab1b191e7d0cb63d");
+        assert_eq!(blue.id().to_string(), "9410f933ca75dcb0");
+        assert_eq!(Selector::all_pods().id().to_string(), "4f4ac85ad63b2573");
+        let profile = Profile {
+            namespace: "shop".into(),
+            labels: Labels::from_iter([("app", "db")]),
+            named_ports: [NamedPort { name: "pg".into(), protocol: Protocol::Tcp, number: 5432 }]
+                .into(),
+        };
+        assert_eq!(profile.id().to_string(), "62a09ebbd25c209f");
+        let rule = Rule {
+            tier: Tier::NetworkPolicy,
+            order: 0,
+            direction: Direction::Ingress,
+            subject: db.id(),
+            peers: Peers::Of {
+                groups: [blue.id()].into(),
+                blocks: [IpBlock {
+                    cidr: Prefix::parse("10.0.0.0/8").unwrap(),
+                    except: [Prefix::parse("10.1.0.0/16").unwrap()].into(),
+                }]
+                .into(),
+            },
+            services: Services::Of(
+                [
+                    Service::port(Protocol::Tcp, 5432),
+                    Service { protocol: Protocol::Udp, port: PortMatch::Any },
+                    Service { protocol: Protocol::Tcp, port: PortMatch::Named("pg".into()) },
+                ]
+                .into(),
+            ),
+            action: Action::Allow,
+        };
+        assert_eq!(RuleId::candidate(&rule.content(), 0).to_string(), "e295eaed");
+        assert_eq!(RuleId::candidate(&rule.content(), 9).to_string(), "110e69bb");
+        let any = Rule { peers: Peers::Any, services: Services::Any, ..rule };
+        assert_eq!(RuleId::candidate(&any.content(), 0).to_string(), "43e06188");
+    }
+
+    #[test]
+    fn rule_ids_stay_above_the_local_numbers() {
+        for n in 0..2_000_u64 {
+            let mut c = Canonical::new("test");
+            c.u64(n);
+            let content = c.finish();
+            let ids: std::collections::BTreeSet<RuleId> =
+                (0..12).map(|attempt| RuleId::candidate(&content, attempt)).collect();
+            assert!(ids.iter().all(|id| id.0 >= RuleId::FIRST));
+            assert!(ids.len() >= 11, "attempts give other numbers");
+        }
     }
 }

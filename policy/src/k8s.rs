@@ -66,19 +66,8 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            object,
-            field,
-            value,
-            reason,
-        } = self;
-        Line {
-            object,
-            field,
-            value,
-            reason,
-        }
-        .fmt(f)
+        let Self { object, field, value, reason } = self;
+        Line { object, field, value, reason }.fmt(f)
     }
 }
 

@@ -26,12 +26,7 @@ impl Labels {
 
 impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
-        Self(
-            items
-                .into_iter()
-                .map(|(k, v)| (k.as_ref().into(), v.as_ref().into()))
-                .collect(),
-        )
+        Self(items.into_iter().map(|(k, v)| (k.as_ref().into(), v.as_ref().into())).collect())
     }
 }
 
@@ -154,10 +149,7 @@ pub struct Selector {
 impl Selector {
     /// Pods of one namespace.
     pub fn in_namespace(namespace: &str, pods: LabelSelector) -> Self {
-        Self {
-            namespaces: NamespaceScope::Name(namespace.into()),
-            pods,
-        }
+        Self { namespaces: NamespaceScope::Name(namespace.into()), pods }
     }
 
     /// Every pod of the cluster.
@@ -202,9 +194,7 @@ fn hash_selector(c: &mut Canonical, selector: &LabelSelector) {
             Requirement::Exists(_) => (2, None),
             Requirement::DoesNotExist(_) => (3, None),
         };
-        c.u64(tag)
-            .str(r.key())
-            .u64(values.map_or(0, BTreeSet::len) as u64);
+        c.u64(tag).str(r.key()).u64(values.map_or(0, BTreeSet::len) as u64);
         for v in values.into_iter().flatten() {
             c.str(v);
         }
@@ -221,5 +211,61 @@ impl fmt::Display for Selector {
             }
             NamespaceScope::Labels(s) => write!(f, "namespaces {s} {}", self.pods),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(values: &[&str]) -> BTreeSet<Str> {
+        values.iter().map(|v| Str::from(*v)).collect()
+    }
+
+    /// NP-2: `NotIn` and `DoesNotExist` hold for what lacks the key.
+    #[test]
+    fn operators() {
+        let web = Labels::from_iter([("app", "web")]);
+        let none = Labels::default();
+        for (requirement, on_web, on_none) in [
+            (Requirement::In("app".into(), set(&["web", "api"])), true, false),
+            (Requirement::In("app".into(), set(&["api"])), false, false),
+            (Requirement::NotIn("app".into(), set(&["api"])), true, true),
+            (Requirement::NotIn("app".into(), set(&["web"])), false, true),
+            (Requirement::Exists("app".into()), true, false),
+            (Requirement::DoesNotExist("app".into()), false, true),
+        ] {
+            assert_eq!(requirement.matches(&web), on_web, "{requirement}");
+            assert_eq!(requirement.matches(&none), on_none, "{requirement}");
+        }
+        assert!(LabelSelector::everything().matches(&none));
+    }
+
+    #[test]
+    fn canonical_form() {
+        let a = Requirement::In("a".into(), set(&["1"]));
+        let b = Requirement::Exists("b".into());
+        let twice = LabelSelector::new([b.clone(), a.clone(), b.clone()]);
+        assert_eq!(twice, LabelSelector::new([a, b]));
+        let scope = |s: LabelSelector| Selector {
+            namespaces: NamespaceScope::Labels(s),
+            pods: LabelSelector::default(),
+        };
+        // every namespace, and the one namespace: never one group
+        assert_ne!(
+            scope(LabelSelector::everything()).id(),
+            Selector::in_namespace("x", LabelSelector::default()).id()
+        );
+        assert_ne!(
+            LabelSelector::new([Requirement::Exists("ab".into())]),
+            LabelSelector::new([Requirement::DoesNotExist("ab".into())])
+        );
+    }
+
+    #[test]
+    fn text() {
+        let s = Selector::in_namespace("shop", LabelSelector::labels([("app", "db")]));
+        assert_eq!(s.to_string(), "shop {app=db}");
+        assert_eq!(Selector::all_pods().to_string(), "all namespaces {}");
     }
 }

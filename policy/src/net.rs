@@ -111,17 +111,11 @@ impl Prefix {
         match self.address() {
             IpAddr::V4(a) if length <= 32 => {
                 let high = u32::from(a) | (1 << (32 - length));
-                Some([
-                    Self::new(a.into(), length),
-                    Self::new(Ipv4Addr::from(high).into(), length),
-                ])
+                Some([Self::new(a.into(), length), Self::new(Ipv4Addr::from(high).into(), length)])
             }
             IpAddr::V6(a) if length <= 128 => {
                 let high = u128::from(a) | (1 << (128 - length));
-                Some([
-                    Self::new(a.into(), length),
-                    Self::new(Ipv6Addr::from(high).into(), length),
-                ])
+                Some([Self::new(a.into(), length), Self::new(Ipv6Addr::from(high).into(), length)])
             }
             _ => None,
         }
@@ -160,13 +154,7 @@ pub fn parse_address(text: &str) -> Result<IpAddr, CidrError> {
         *octet = part
             .trim_start_matches('0')
             .parse()
-            .or_else(|e| {
-                if part.bytes().all(|b| b == b'0') {
-                    Ok(0)
-                } else {
-                    Err(e)
-                }
-            })
+            .or_else(|e| if part.bytes().all(|b| b == b'0') { Ok(0) } else { Err(e) })
             .map_err(|_| bad())?;
     }
     if parts.next().is_some() {
@@ -223,11 +211,7 @@ fn subtract(from: Prefix, hole: &Prefix) -> Vec<Prefix> {
         let Some([low, high]) = rest.halves() else {
             break;
         };
-        let (keep, next) = if low.covers(hole) {
-            (high, low)
-        } else {
-            (low, high)
-        };
+        let (keep, next) = if low.covers(hole) { (high, low) } else { (low, high) };
         out.push(keep);
         rest = next;
     }
@@ -260,3 +244,6 @@ pub fn union(prefixes: impl IntoIterator<Item = Prefix>) -> Vec<Prefix> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,13 +93,7 @@ pub struct Service {
 
 impl Service {
     pub const fn port(protocol: Protocol, port: u16) -> Self {
-        Self {
-            protocol,
-            port: PortMatch::Range {
-                first: port,
-                last: port,
-            },
-        }
+        Self { protocol, port: PortMatch::Range { first: port, last: port } }
     }
 }
 
@@ -129,11 +123,7 @@ pub fn range_masks(first: u16, last: u16) -> Vec<(u16, u16)> {
     let (mut at, last) = (u32::from(first), u32::from(last));
     while at <= last {
         // the largest block that starts here, is aligned, and ends within the range
-        let mut size = if at == 0 {
-            1 << 16
-        } else {
-            at & at.wrapping_neg()
-        };
+        let mut size = if at == 0 { 1 << 16 } else { at & at.wrapping_neg() };
         while at + size - 1 > last {
             size >>= 1;
         }
@@ -142,4 +132,44 @@ pub fn range_masks(first: u16, last: u16) -> Vec<(u16, u16)> {
         at += size;
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn range_masks_e12() {
+        assert_eq!(range_masks(80, 80), [(80, 0xffff)]);
+        assert_eq!(range_masks(80, 83), [(80, 0xfffc)]);
+        assert_eq!(range_masks(8000, 8010), [(8000, 0xfff8), (8008, 0xfffe), (8010, 0xffff)]);
+        assert_eq!(range_masks(65534, 65535), [(65534, 0xfffe)]);
+        let all: Vec<(u16, u16)> = (0..16).map(|n| (1 << n, u16::MAX << n)).collect();
+        assert_eq!(range_masks(1, 65535), all);
+        assert_eq!(range_masks(0, 65535), [(0, 0)]);
+        assert_eq!(range_masks(0, 0), [(0, 0xffff)]);
+        assert!(range_masks(81, 80).is_empty());
+    }
+
+    /// Every range of the low ports, and ranges that end or begin at the edges, against counting.
+    #[test]
+    fn range_masks_are_exact() {
+        let edges = (0..130u16).chain(65_400..=65_535).collect::<Vec<_>>();
+        for &first in edges.iter().step_by(3) {
+            for &last in edges.iter().step_by(5) {
+                let masks = range_masks(first, last);
+                assert!(masks.len() <= 30);
+                let mut next = u32::from(first);
+                for (value, mask) in &masks {
+                    // blocks follow each other without gap or overlap
+                    assert_eq!(u32::from(*value), next);
+                    assert_eq!(value & mask, *value);
+                    next += u32::from(!mask) + 1;
+                }
+                if first <= last {
+                    assert_eq!(next, u32::from(last) + 1, "{first}-{last}");
+                }
+            }
+        }
+    }
 }

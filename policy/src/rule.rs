@@ -56,10 +56,7 @@ pub enum Peers {
     /// Every other end, external addresses and nodes included (NP-11).
     Any,
     /// Any one of these; both empty = nothing.
-    Of {
-        groups: BTreeSet<GroupId>,
-        blocks: BTreeSet<IpBlock>,
-    },
+    Of { groups: BTreeSet<GroupId>, blocks: BTreeSet<IpBlock> },
 }
 
 /// Protocols and destination ports as a rule describes them.
@@ -124,9 +121,7 @@ impl Rule {
     /// The hash that rule ids are cut from. Equal rules of several policies have equal hashes and are one.
     pub fn content(&self) -> ContentHash {
         let mut c = Canonical::new("weir/rule/1");
-        c.u64(self.tier as u64)
-            .u64(u64::from(self.order))
-            .u64(self.direction as u64);
+        c.u64(self.tier as u64).u64(u64::from(self.order)).u64(self.direction as u64);
         c.u64(self.action as u64).u64(self.subject.0);
         match &self.peers {
             Peers::Any => {
@@ -204,10 +199,7 @@ impl Policy {
 
     /// The groups whose endpoints (addresses) the nodes of this policy need.
     pub fn peer_groups(&self) -> BTreeSet<GroupId> {
-        self.rules
-            .iter()
-            .flat_map(|r| r.rule.peer_groups())
-            .collect()
+        self.rules.iter().flat_map(|r| r.rule.peer_groups()).collect()
     }
 }
 

@@ -124,8 +124,7 @@ impl NodeState {
                     t.groups.insert(group.id);
                     let none = BTreeSet::new();
                     let before = old.map_or(&none, |g| &g.members);
-                    t.profiles
-                        .extend(before.symmetric_difference(&group.members));
+                    t.profiles.extend(before.symmetric_difference(&group.members));
                     self.groups.insert(group.id, group);
                 }
                 Change::GroupMembers { id, add, remove } => {
@@ -190,9 +189,7 @@ impl NodeState {
             old: &'a BTreeMap<K, V>,
             new: &'a BTreeMap<K, V>,
         ) -> impl Iterator<Item = &'a V> {
-            new.iter()
-                .filter(|(k, v)| old.get(k) != Some(v))
-                .map(|(_, v)| v)
+            new.iter().filter(|(k, v)| old.get(k) != Some(v)).map(|(_, v)| v)
         }
         fn gone<'a, K: Ord + Clone, V>(
             old: &'a BTreeMap<K, V>,
@@ -200,11 +197,7 @@ impl NodeState {
         ) -> impl Iterator<Item = K> {
             old.keys().filter(|k| !new.contains_key(k)).cloned()
         }
-        out.extend(
-            news(&self.profiles, &wanted.profiles)
-                .cloned()
-                .map(Change::Profile),
-        );
+        out.extend(news(&self.profiles, &wanted.profiles).cloned().map(Change::Profile));
         for group in news(&self.groups, &wanted.groups) {
             match self.groups.get(&group.id) {
                 Some(old) if old.selector == group.selector => out.push(Change::GroupMembers {
@@ -215,16 +208,8 @@ impl NodeState {
                 _ => out.push(Change::Group(group.clone())),
             }
         }
-        out.extend(
-            news(&self.endpoints, &wanted.endpoints)
-                .cloned()
-                .map(Change::Endpoint),
-        );
-        out.extend(
-            news(&self.policies, &wanted.policies)
-                .cloned()
-                .map(Change::Policy),
-        );
+        out.extend(news(&self.endpoints, &wanted.endpoints).cloned().map(Change::Endpoint));
+        out.extend(news(&self.policies, &wanted.policies).cloned().map(Change::Policy));
         out.extend(gone(&self.policies, &wanted.policies).map(Change::RemovePolicy));
         out.extend(gone(&self.endpoints, &wanted.endpoints).map(Change::RemoveEndpoint));
         out.extend(gone(&self.groups, &wanted.groups).map(Change::RemoveGroup));

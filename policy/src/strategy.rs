@@ -43,11 +43,8 @@ pub const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
 /// Names of policies; each namespace may have one of each.
 pub const POLICIES: [&str; 3] = ["p", "q", "r"];
 /// Label keys with their values, of pods and namespaces alike.
-pub const LABELS: [(&str, &[&str]); 3] = [
-    ("app", &["web", "api", "db"]),
-    ("role", &["client", "server"]),
-    ("team", &["blue", "red"]),
-];
+pub const LABELS: [(&str, &[&str]); 3] =
+    [("app", &["web", "api", "db"]), ("role", &["client", "server"]), ("team", &["blue", "red"])];
 /// Names of container ports.
 pub const PORT_NAMES: [&str; 3] = ["http", "dns", "metrics"];
 /// Ports that rules, containers and connections use: neighbours, ends of aligned blocks, ends of the range.
@@ -67,17 +64,7 @@ pub fn v4(n: u8) -> IpAddr {
 
 /// The `n`-th IPv6 address that pods may have.
 pub fn v6(n: u8) -> IpAddr {
-    Ipv6Addr::new(
-        0xfd00,
-        0x10,
-        0,
-        0,
-        0,
-        0,
-        u16::from(n / 8),
-        u16::from(8 + n % 8),
-    )
-    .into()
+    Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, u16::from(n / 8), u16::from(8 + n % 8)).into()
 }
 
 /// The addresses of a node of the pool.
@@ -113,10 +100,7 @@ pub fn world() -> impl Strategy<Value = World> {
                 world.nodes.insert(node.name.clone(), node);
             }
             for (order, ((namespace, name), (seed, at))) in pods.into_iter().enumerate() {
-                let own = u8::try_from(order)
-                    .unwrap_or_default()
-                    .saturating_add(shift)
-                    % ADDRESSES;
+                let own = u8::try_from(order).unwrap_or_default().saturating_add(shift) % ADDRESSES;
                 let pod = seed.pod(namespace, name, at.index(count), own);
                 world.pods.insert(pod.key(), pod);
             }
@@ -227,20 +211,15 @@ fn pod_seed() -> impl Strategy<Value = PodSeed> {
         1 => Just(Kind::Terminal),
         1 => Just(Kind::NoAddress)
     ];
-    (
-        labels(),
-        families(),
-        btree_set(named_port(), 0..=3),
-        kind,
-        0u8..3,
-    )
-        .prop_map(|(labels, families, named_ports, kind, life)| PodSeed {
+    (labels(), families(), btree_set(named_port(), 0..=3), kind, 0u8..3).prop_map(
+        |(labels, families, named_ports, kind, life)| PodSeed {
             labels,
             families,
             named_ports,
             kind,
             life,
-        })
+        },
+    )
 }
 
 /// One name may have several numbers and protocols on one pod (NP-26).

@@ -103,11 +103,7 @@ impl World {
 
     pub fn selects(&self, selector: &Selector, pod: &Pod) -> bool {
         pod.is_endpoint()
-            && selector.matches(
-                &pod.namespace,
-                &self.namespace_labels(&pod.namespace),
-                &pod.labels,
-            )
+            && selector.matches(&pod.namespace, &self.namespace_labels(&pod.namespace), &pod.labels)
     }
 
     /// The definition of a group, if any policy names it.

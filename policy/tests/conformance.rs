@@ -1,6 +1,7 @@
 //! The NetworkPolicy conformance vectors against the oracle.
 //!
 //! They live outside the repository: `WEIR_CONFORMANCE` names their folder. Without them the test says so and passes.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 #![cfg(feature = "k8s")]
 
 use std::collections::BTreeMap;
@@ -16,10 +17,7 @@ use weir_policy::world::World;
 fn folder() -> Option<PathBuf> {
     let candidates = [
         std::env::var_os("WEIR_CONFORMANCE").map(PathBuf::from),
-        Some(PathBuf::from(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../shared/conformance"
-        ))),
+        Some(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/conformance"))),
     ];
     candidates
         .into_iter()
@@ -29,9 +27,7 @@ fn folder() -> Option<PathBuf> {
 }
 
 fn text<'v>(value: &'v Value, field: &str) -> &'v str {
-    value[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("{field} in {value}"))
+    value[field].as_str().unwrap_or_else(|| panic!("{field} in {value}"))
 }
 
 /// The short forms of the vectors as the manifests that Kubernetes would show.
@@ -89,10 +85,7 @@ fn act(world: &mut World, action: &Value) {
             world.pods.get_mut(&key).unwrap().labels = labels.into_iter().collect();
         }
         "delete-pod" => {
-            world
-                .pods
-                .remove(&(namespace_of("namespace"), namespace_of("name")))
-                .unwrap();
+            world.pods.remove(&(namespace_of("namespace"), namespace_of("name"))).unwrap();
         }
         other => panic!("op {other}"),
     }
@@ -100,25 +93,14 @@ fn act(world: &mut World, action: &Value) {
 
 fn l4(flow: &str) -> L4 {
     let (protocol, port) = flow.split_once('/').unwrap();
-    L4::Port {
-        protocol: protocol.parse().unwrap(),
-        dport: port.parse().unwrap(),
-    }
+    L4::Port { protocol: protocol.parse().unwrap(), dport: port.parse().unwrap() }
 }
 
 /// The number of cells compared, or the first that differs.
 fn check(world: &World, expect: &Value) -> Result<usize, String> {
-    let pods: Vec<&str> = expect["pods"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|p| p.as_str().unwrap())
-        .collect();
-    let mut there: Vec<String> = world
-        .pods
-        .keys()
-        .map(|(ns, n)| format!("{ns}/{n}"))
-        .collect();
+    let pods: Vec<&str> =
+        expect["pods"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
+    let mut there: Vec<String> = world.pods.keys().map(|(ns, n)| format!("{ns}/{n}")).collect();
     there.sort_unstable();
     let mut sorted = pods.clone();
     sorted.sort_unstable();
@@ -204,9 +186,6 @@ fn vectors_agree_with_the_oracle() {
         }
         passed += usize::from(ok);
     }
-    println!(
-        "{passed} of {} cases, {steps} steps, {cells} cells",
-        paths.len()
-    );
+    println!("{passed} of {} cases, {steps} steps, {cells} cells", paths.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -1,4 +1,5 @@
 //! Properties of the crate as a whole, over generated worlds.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 #![cfg(feature = "strategy")]
 
 use proptest::prelude::*;
@@ -11,9 +12,7 @@ use weir_policy::{compile, k8s};
 
 /// `PROPTEST_CASES` overrides it.
 fn cases(n: u32) -> ProptestConfig {
-    let wanted = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|v| v.parse().ok());
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|v| v.parse().ok());
     ProptestConfig {
         cases: wanted.unwrap_or(n),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
@@ -140,23 +139,15 @@ fn from_state(
         End::Pod { key, .. } => endpoint(key),
         _ => None,
     };
-    let member = |group, profile| {
-        state
-            .groups
-            .get(&group)
-            .is_some_and(|g| g.members.contains(&profile))
-    };
+    let member =
+        |group, profile| state.groups.get(&group).is_some_and(|g| g.members.contains(&profile));
     let mut isolated = false;
     for policy in state.policies.values() {
         if !policy.isolates.contains(&direction) || !member(policy.subject, subject.profile) {
             continue;
         }
         isolated = true;
-        for r in policy
-            .rules
-            .iter()
-            .filter(|r| r.rule.direction == direction)
-        {
+        for r in policy.rules.iter().filter(|r| r.rule.direction == direction) {
             let peers = match &r.rule.peers {
                 Peers::Any => true,
                 Peers::Of { groups, blocks } => {
@@ -167,11 +158,7 @@ fn from_state(
                             .any(|p| p.contains(other.address().unwrap()))
                 }
             };
-            let destination = if direction == Direction::Ingress {
-                Some(subject)
-            } else {
-                peer
-            };
+            let destination = if direction == Direction::Ingress { Some(subject) } else { peer };
             let services = match (&r.rule.services, l4) {
                 (Services::Any, _) => true,
                 (Services::Of(_), L4::Other { .. }) => false,
@@ -214,14 +201,11 @@ fn generators_are_worth_their_time() {
     let n = 2_000;
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for _ in 0..n {
-        let (world, probes, _changes) = (
-            strategy::world(),
-            strategy::probes(10),
-            strategy::changes(5),
-        )
-            .new_tree(&mut runner)
-            .unwrap()
-            .current();
+        let (world, probes, _changes) =
+            (strategy::world(), strategy::probes(10), strategy::changes(5))
+                .new_tree(&mut runner)
+                .unwrap()
+                .current();
         for c in connections(&world, &probes) {
             let Verdict { egress, ingress } = eval::verdict(&world, &c);
             for (name, side) in [("egress", egress), ("ingress", ingress)] {
@@ -238,8 +222,7 @@ fn generators_are_worth_their_time() {
     for wanted in ["AllowedBy", "Isolated", "NotIsolated", "NotAPod", "SamePod"] {
         for side in ["egress", "ingress"] {
             assert!(
-                seen.get(&format!("{side} {wanted}"))
-                    .is_some_and(|c| *c > 100),
+                seen.get(&format!("{side} {wanted}")).is_some_and(|c| *c > 100),
                 "{side} {wanted}"
             );
         }

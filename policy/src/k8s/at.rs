@@ -43,28 +43,20 @@ enum Step<'a> {
 /// A value and the way to it. Children borrow their parent; the path is put together only for a complaint.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
-    parent: Option<&'a At<'a>>,
+    parent: Option<&'a Self>,
     step: Step<'a>,
     pub(super) value: &'a Value,
 }
 
 impl<'a> At<'a> {
     pub(super) fn root(value: &'a Value) -> Self {
-        Self {
-            parent: None,
-            step: Step::Root,
-            value,
-        }
+        Self { parent: None, step: Step::Root, value }
     }
 
     /// The field, unless it is absent or null, which are the same to the API server.
     pub(super) fn field(&'a self, name: &'a str) -> Option<Self> {
         let value = self.value.get(name).filter(|v| !v.is_null())?;
-        Some(Self {
-            parent: Some(self),
-            step: Step::Field(name),
-            value,
-        })
+        Some(Self { parent: Some(self), step: Step::Field(name), value })
     }
 
     /// The fields in turn, as long as each is there.
@@ -81,26 +73,22 @@ impl<'a> At<'a> {
 
     /// The items of a list field; none if the field is absent.
     pub(super) fn object(&self) -> Result<&'a Map<String, Value>, Problem> {
-        self.value
-            .as_object()
-            .ok_or_else(|| self.wrong("an object"))
+        self.value.as_object().ok_or_else(|| self.wrong("an object"))
     }
 
     /// An object with no other fields than these. One that we do not know may restrict what we would allow.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
         match self.object()?.keys().find(|k| !known.contains(&k.as_str())) {
             None => Ok(()),
-            Some(field) => Err(self.problem(format!(
-                "unknown field {field:?}; known here: {}",
-                known.join(", ")
-            ))),
+            Some(field) => {
+                Err(self
+                    .problem(format!("unknown field {field:?}; known here: {}", known.join(", "))))
+            }
         }
     }
 
     pub(super) fn str(&self) -> Result<&'a str, Problem> {
-        self.value
-            .as_str()
-            .ok_or_else(|| self.wrong("text (in quotes)"))
+        self.value.as_str().ok_or_else(|| self.wrong("text (in quotes)"))
     }
 
     /// A text field that has to be there and not empty.
@@ -121,10 +109,7 @@ impl<'a> At<'a> {
 
     /// An optional text field; what is no text counts as absent.
     pub(super) fn text_or<'b>(&'b self, name: &'b str, default: &'b str) -> &'b str {
-        self.value
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or(default)
+        self.value.get(name).and_then(Value::as_str).unwrap_or(default)
     }
 
     pub(super) fn wrong(&self, wanted: &str) -> Problem {
@@ -132,11 +117,7 @@ impl<'a> At<'a> {
     }
 
     pub(super) fn problem(&self, reason: String) -> Problem {
-        Problem {
-            field: self.path(),
-            value: shown(self.value),
-            reason,
-        }
+        Problem { field: self.path(), value: shown(self.value), reason }
     }
 
     /// `spec.ingress[0].ports[1].port`.
@@ -157,11 +138,7 @@ impl<'a> At<'a> {
 
     pub(super) fn path_of(&self, name: &str) -> String {
         let path = self.path();
-        if path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{path}.{name}")
-        }
+        if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
     }
 }
 

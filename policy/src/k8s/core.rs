@@ -38,11 +38,7 @@ pub(super) fn identity<'a>(root: &'a At<'a>, kind: &str) -> Result<Identity<'a>,
         }
     };
     let name = name(root, kind)?;
-    Ok(Identity {
-        namespace,
-        name,
-        title: format!("{kind} {namespace}/{name}"),
-    })
+    Ok(Identity { namespace, name, title: format!("{kind} {namespace}/{name}") })
 }
 
 fn name<'a>(root: &'a At<'a>, kind: &str) -> Result<&'a str, Rejection> {
@@ -70,10 +66,7 @@ fn labels(root: &At<'_>, title: &str) -> Result<Labels, Rejection> {
 }
 
 pub(super) fn uid<'a>(root: &'a At<'a>) -> &'a str {
-    root.value
-        .pointer("/metadata/uid")
-        .and_then(|v| v.as_str())
-        .unwrap_or_default()
+    root.value.pointer("/metadata/uid").and_then(|v| v.as_str()).unwrap_or_default()
 }
 
 pub(super) fn namespace(root: &At<'_>) -> Result<(Str, Labels), Rejection> {
@@ -97,11 +90,7 @@ pub(super) fn node(root: &At<'_>) -> Result<(Node, Vec<Warning>), Rejection> {
             Err(p) => warnings.push(p.warn(&title, "the node has no addresses")),
         }
     }
-    let node = Node {
-        name: name.into(),
-        labels: labels(root, &title)?,
-        addresses,
-    };
+    let node = Node { name: name.into(), labels: labels(root, &title)?, addresses };
     Ok((node, warnings))
 }
 
@@ -144,9 +133,7 @@ pub(super) fn pod(root: &At<'_>) -> Result<(Pod, Vec<Warning>), Rejection> {
         };
         ports("containers", &|_| true);
         // restartable init containers run beside the others and serve (NP-26); plain ones have ended
-        ports("initContainers", &|c| {
-            c.text_or("restartPolicy", "") == "Always"
-        });
+        ports("initContainers", &|c| c.text_or("restartPolicy", "") == "Always");
     }
     if let Some(status) = root.field("status") {
         out.terminal = matches!(status.text_or("phase", ""), "Succeeded" | "Failed");
@@ -179,10 +166,7 @@ fn addresses(status: &At<'_>) -> Result<(Vec<IpAddr>, Vec<Problem>), Problem> {
             }
         }
     }
-    if let Some(ip) = status
-        .field("podIP")
-        .filter(|ip| ip.value.as_str() != Some(""))
-    {
+    if let Some(ip) = status.field("podIP").filter(|ip| ip.value.as_str() != Some("")) {
         // the first of the list again; alone in old manifests
         add(&ip);
     }
@@ -222,11 +206,7 @@ fn named_port(at: &At<'_>) -> Result<Option<NamedPort>, Problem> {
         Some(n) => port_number(&n)?,
         None => return Err(at.problem("containerPort is missing".to_owned())),
     };
-    Ok((!name.is_empty()).then(|| NamedPort {
-        name: name.into(),
-        protocol,
-        number,
-    }))
+    Ok((!name.is_empty()).then(|| NamedPort { name: name.into(), protocol, number }))
 }
 
 /// The `protocol` field; TCP where there is none (NP-21).

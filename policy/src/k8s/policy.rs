@@ -41,19 +41,8 @@ pub(super) fn network_policy(root: &At<'_>) -> Result<(PolicyObject, Vec<Warning
     };
     let mut items = Vec::new();
     reader.spec(root, &mut policy, &mut items);
-    let Reader {
-        selectors,
-        warnings,
-        ..
-    } = reader;
-    Ok((
-        PolicyObject {
-            policy,
-            selectors,
-            items,
-        },
-        warnings,
-    ))
+    let Reader { selectors, warnings, .. } = reader;
+    Ok((PolicyObject { policy, selectors, items }, warnings))
 }
 
 /// In which directions a policy isolates, and of which it has rules in force.
@@ -83,10 +72,7 @@ impl Reader<'_> {
         let mut understood = true;
         let mut unknown_field = false;
         if let Err(p) = spec.object() {
-            self.warn(
-                p,
-                "the policy isolates every pod of its namespace and allows nothing",
-            );
+            self.warn(p, "the policy isolates every pod of its namespace and allows nothing");
             understood = false;
         } else if let Err(p) = spec.only(&["podSelector", "policyTypes", "ingress", "egress"]) {
             // perhaps a misspelt one of the four: take the strictest reading of what is then missing
@@ -104,10 +90,7 @@ impl Reader<'_> {
         let pods = pods.unwrap_or_else(|p| {
             understood = false;
             if let Some(p) = p {
-                self.warn(
-                    p,
-                    "the policy isolates every pod of its namespace and allows nothing",
-                );
+                self.warn(p, "the policy isolates every pod of its namespace and allows nothing");
             }
             LabelSelector::everything()
         });
@@ -143,10 +126,7 @@ impl Reader<'_> {
             if egress {
                 set.insert(Direction::Egress);
             }
-            Directions {
-                isolates: set.clone(),
-                rules: set,
-            }
+            Directions { isolates: set.clone(), rules: set }
         };
         let Some(types) = spec.field("policyTypes") else {
             return defaults();
@@ -208,20 +188,14 @@ impl Reader<'_> {
             if rule.universe().is_some() {
                 self.group(Selector::all_pods());
             }
-            rules.push(PolicyRule {
-                path: format!("{direction}[{n}]").into(),
-                rule,
-            });
+            rules.push(PolicyRule { path: format!("{direction}[{n}]").into(), rule });
             items.push(list);
         }
     }
 
     /// One rule: an entry of `ingress` or `egress` (NP-11).
     fn rule(&mut self, at: &At<'_>, direction: Direction) -> (Peers, Services, RuleItems) {
-        let nothing = || Peers::Of {
-            groups: BTreeSet::new(),
-            blocks: BTreeSet::new(),
-        };
+        let nothing = || Peers::Of { groups: BTreeSet::new(), blocks: BTreeSet::new() };
         let peers_field = match direction {
             Direction::Ingress => "from",
             Direction::Egress => "to",
@@ -240,9 +214,8 @@ impl Reader<'_> {
                     Ok(entries) => {
                         for entry in entries {
                             let item = self.peer(&entry);
-                            let item = item
-                                .map_err(|p| self.warn(p, "this peer matches nothing"))
-                                .ok();
+                            let item =
+                                item.map_err(|p| self.warn(p, "this peer matches nothing")).ok();
                             list.peers.push(item);
                         }
                     }
@@ -295,9 +268,9 @@ impl Reader<'_> {
             (_, _, Some(_)) => Err(
                 at.problem("ipBlock stands alone; write the selector as a second entry".to_owned())
             ),
-            (Some(pods), None, None) => Ok(PeerItem::Group(
-                self.group(Selector::in_namespace(self.namespace, pods)),
-            )),
+            (Some(pods), None, None) => {
+                Ok(PeerItem::Group(self.group(Selector::in_namespace(self.namespace, pods))))
+            }
             (pods, Some(namespaces), None) => Ok(PeerItem::Group(self.group(Selector {
                 namespaces: NamespaceScope::Labels(namespaces),
                 pods: pods.unwrap_or_default(),
@@ -347,10 +320,7 @@ fn service(at: &At<'_>) -> Result<Service, Problem> {
         (Some(port), None) if port.value.is_string() => named(&port)?,
         (Some(port), None) => {
             let number = port_number(&port)?;
-            PortMatch::Range {
-                first: number,
-                last: number,
-            }
+            PortMatch::Range { first: number, last: number }
         }
         (Some(port), Some(_)) if port.value.is_string() => {
             return Err(port.problem("endPort needs a port that is a number".to_owned()));
@@ -375,9 +345,7 @@ fn named(at: &At<'_>) -> Result<PortMatch, Problem> {
         );
     }
     let fits = (1..=15).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && name.bytes().any(|b| b.is_ascii_lowercase());
     if !fits {
         return Err(at.problem("no port can have this name".to_owned()));

@@ -18,10 +18,7 @@ pub fn read_documents(text: &str) -> (Vec<Value>, Vec<Rejection>) {
             object: "text".to_owned(),
             field: String::new(),
             value: String::new(),
-            reason: format!(
-                "{} bytes; more than {MAX_TEXT} are not read, split it",
-                text.len()
-            ),
+            reason: format!("{} bytes; more than {MAX_TEXT} are not read, split it", text.len()),
         };
         return (Vec::new(), vec![rejection]);
     }
@@ -45,25 +42,15 @@ fn json(text: &str) -> Option<Vec<Value>> {
     if !text.trim_start().starts_with('{') {
         return None;
     }
-    serde_json::Deserializer::from_str(text)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .ok()
+    serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().ok()
 }
 
 /// The single objects of a document: those of a `List`, `PodList` and the like, else the document itself.
 pub fn flatten(value: Value) -> Vec<Value> {
     let list_of = |value: &Value| {
-        let kind = value
-            .get("kind")
-            .and_then(Value::as_str)?
-            .strip_suffix("List")?
-            .to_owned();
-        let version = value
-            .get("apiVersion")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
+        let kind = value.get("kind").and_then(Value::as_str)?.strip_suffix("List")?.to_owned();
+        let version =
+            value.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
         Some((kind, version))
     };
     let Some((kind, version)) = list_of(&value) else {
@@ -88,9 +75,7 @@ pub fn flatten(value: Value) -> Vec<Value> {
             && !kind.is_empty()
         {
             fields.entry("kind").or_insert_with(|| kind.clone().into());
-            fields
-                .entry("apiVersion")
-                .or_insert_with(|| version.clone().into());
+            fields.entry("apiVersion").or_insert_with(|| version.clone().into());
         }
         // lists do not nest in practice; one level keeps a hostile text from deep recursion
         out.push(item);
@@ -115,10 +100,7 @@ fn split(text: &str) -> Vec<Document<'_>> {
         let marker = bare == "---" || line.starts_with("--- ") || line.starts_with("---\t");
         let end = bare == "..." || line.starts_with("... ");
         if marker && content {
-            out.push(Document {
-                text: &text[start..at],
-                lines_above: start_line,
-            });
+            out.push(Document { text: &text[start..at], lines_above: start_line });
             (start, start_line) = (at, line_number);
         }
         if marker {
@@ -128,35 +110,30 @@ fn split(text: &str) -> Vec<Document<'_>> {
         }
         at += line.len();
         if end {
-            out.push(Document {
-                text: &text[start..at],
-                lines_above: start_line,
-            });
+            out.push(Document { text: &text[start..at], lines_above: start_line });
             (start, start_line) = (at, line_number + 1);
             content = false;
         }
     }
     if content {
-        out.push(Document {
-            text: &text[start..],
-            lines_above: start_line,
-        });
+        out.push(Document { text: &text[start..], lines_above: start_line });
     }
     out
 }
 
 fn unreadable(error: &serde_saphyr::Error, n: usize, document: &Document<'_>) -> Rejection {
-    let line = error
-        .location()
-        .map(|l| usize::try_from(l.line()).unwrap_or(usize::MAX));
-    let text = error.without_snippet().render();
+    let line = error.location().map(|l| usize::try_from(l.line()).unwrap_or(usize::MAX));
+    let text = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    // its own line counts from the start of the document, ours from the start of the text
+    let text = text.lines().next().unwrap_or_default();
+    let reason = text.rsplit_once(" at line ").map_or(text, |(reason, _)| reason);
     Rejection {
         object: format!("document {}", n + 1),
         field: line
             .map(|l| format!("line {}", l.saturating_add(document.lines_above)))
             .unwrap_or_default(),
         value: String::new(),
-        reason: text.lines().next().unwrap_or_default().to_owned(),
+        reason: reason.to_owned(),
     }
 }
 

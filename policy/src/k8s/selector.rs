@@ -39,10 +39,7 @@ pub(super) fn selector(at: &At<'_>) -> Result<LabelSelector, Problem> {
         for (key, value) in at.object()? {
             check_key(&at, key)?;
             let value = text(&at, key, value)?;
-            out.push(Requirement::In(
-                key.as_str().into(),
-                BTreeSet::from([value.into()]),
-            ));
+            out.push(Requirement::In(key.as_str().into(), BTreeSet::from([value.into()])));
         }
     }
     if let Some(at) = at.field("matchExpressions") {
@@ -93,14 +90,11 @@ fn check_key(at: &At<'_>, key: &str) -> Result<(), Problem> {
     };
     let name_ok = name.len() <= 63
         && ends(name)
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     let prefix_ok = prefix.is_none_or(|p| {
         p.len() <= 253
             && ends(p)
-            && p.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+            && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
     });
     if name_ok && prefix_ok {
         return Ok(());

@@ -40,15 +40,11 @@ impl Mutation {
                     && std::mem::replace(&mut pod.addresses, addresses.clone()) != *addresses
             }),
             Self::SwapAddresses(a, b) => swap(world, a, b),
-            Self::EndPod(key) => with(world.pods.get_mut(key), |pod| {
-                !std::mem::replace(&mut pod.terminal, true)
-            }),
+            Self::EndPod(key) => {
+                with(world.pods.get_mut(key), |pod| !std::mem::replace(&mut pod.terminal, true))
+            }
             Self::LabelNamespace(name, labels) => {
-                world
-                    .namespaces
-                    .insert(name.clone(), labels.clone())
-                    .as_ref()
-                    != Some(labels)
+                world.namespaces.insert(name.clone(), labels.clone()).as_ref() != Some(labels)
             }
             Self::DeleteNamespace(name) => {
                 let before = (world.pods.len(), world.policies.len());
@@ -75,13 +71,8 @@ fn with<T>(target: Option<&mut T>, f: impl FnOnce(&mut T) -> bool) -> bool {
 }
 
 fn swap(world: &mut World, a: &PodKey, b: &PodKey) -> bool {
-    let addresses = |key| {
-        world
-            .pods
-            .get(key)
-            .filter(|p| !p.host_network)
-            .map(|p| p.addresses.clone())
-    };
+    let addresses =
+        |key| world.pods.get(key).filter(|p| !p.host_network).map(|p| p.addresses.clone());
     let (Some(of_a), Some(of_b)) = (addresses(a), addresses(b)) else {
         return false;
     };
@@ -99,16 +90,11 @@ fn swap(world: &mut World, a: &PodKey, b: &PodKey) -> bool {
 /// One change, of any kind. Addresses come from the pool of all pods, so that they are used again.
 pub fn mutation() -> impl Strategy<Value = Mutation> {
     let namespace = || select(&NAMESPACES[..]).prop_map(Str::from);
-    let put_pod = (
-        pod_seed(),
-        select(&NAMESPACES[..]),
-        select(&PODS[..]),
-        0..NODES.len(),
-        0..ADDRESSES,
-    )
-        .prop_map(|(seed, namespace, name, node, address)| {
-            Mutation::PutPod(seed.pod(namespace, name, node, address))
-        });
+    let put_pod =
+        (pod_seed(), select(&NAMESPACES[..]), select(&PODS[..]), 0..NODES.len(), 0..ADDRESSES)
+            .prop_map(|(seed, namespace, name, node, address)| {
+                Mutation::PutPod(seed.pod(namespace, name, node, address))
+            });
     let readdress = (pod_key(), families(), 0..ADDRESSES)
         .prop_map(|(key, families, n)| Mutation::ReaddressPod(key, families.pick(v4(n), v6(n))));
     // at times the addresses of another machine, as when one takes over

@@ -115,11 +115,7 @@ fn expression() -> impl Strategy<Value = Value> {
 /// Blocks that cut through the pool of addresses, with exceptions inside, overlapping, outside and covering.
 fn ip_block() -> impl Strategy<Value = Value> {
     (cidr(), vec(cidr(), 0..=3), any::<bool>()).prop_map(|(cidr, except, with)| {
-        if with {
-            json!({"cidr": cidr, "except": except})
-        } else {
-            json!({"cidr": cidr})
-        }
+        if with { json!({"cidr": cidr, "except": except}) } else { json!({"cidr": cidr}) }
     })
 }
 

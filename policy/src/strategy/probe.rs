@@ -42,10 +42,7 @@ impl Probe {
         let src = self.address(world, &self.src, None)?;
         let dst = self.address(world, &self.dst, self.same.is_none().then_some(src))?;
         let l4 = match self.protocol {
-            Some(protocol) => L4::Port {
-                protocol,
-                dport: self.port(world),
-            },
+            Some(protocol) => L4::Port { protocol, dport: self.port(world) },
             None => L4::ping(dst),
         };
         let mut out = eval::from_addresses(world, src, dst, l4);
@@ -77,11 +74,8 @@ impl Probe {
                 (!all.is_empty()).then(|| *at.get(&all))
             }
             EndPick::Outside(at) => {
-                let all: Vec<IpAddr> = OUTSIDE
-                    .iter()
-                    .filter_map(|a| a.parse().ok())
-                    .filter(of_family)
-                    .collect();
+                let all: Vec<IpAddr> =
+                    OUTSIDE.iter().filter_map(|a| a.parse().ok()).filter(of_family).collect();
                 (!all.is_empty()).then(|| *at.get(&all))
             }
         }
@@ -111,17 +105,9 @@ impl Probe {
                 }
             }
             PortPick::Named(at) => {
-                let numbers: Vec<u16> = world
-                    .pods
-                    .values()
-                    .flat_map(|p| &p.named_ports)
-                    .map(|p| p.number)
-                    .collect();
-                if numbers.is_empty() {
-                    8080
-                } else {
-                    *at.get(&numbers)
-                }
+                let numbers: Vec<u16> =
+                    world.pods.values().flat_map(|p| &p.named_ports).map(|p| p.number).collect();
+                if numbers.is_empty() { 8080 } else { *at.get(&numbers) }
             }
         }
     }
@@ -144,14 +130,7 @@ pub fn probe() -> impl Strategy<Value = Probe> {
     ];
     let same = prop_oneof![8 => Just(None), 1 => any::<bool>().prop_map(Some)];
     (end(), end(), any::<bool>(), protocol, port, same).prop_map(
-        |(src, dst, v6, protocol, port, same)| Probe {
-            src,
-            dst,
-            v6,
-            protocol,
-            port,
-            same,
-        },
+        |(src, dst, v6, protocol, port, same)| Probe { src, dst, v6, protocol, port, same },
     )
 }
 
