@@ -156,7 +156,7 @@ fn parse_value(field: Field, text: &str, names: &Names) -> Option<(u128, u128)> 
             "no" => (0, 3),
             "yes" => (1, 1),
             "first" => (1, 3),
-            "later" => (2, 2),
+            "later" => (3, 3),
             "not_later" => (0, 2),
             _ => return masked(text, exact),
         }),
