@@ -344,7 +344,8 @@ impl Desired {
         state: &NodeState,
         names: &BTreeSet<(Str, Protocol)>,
     ) -> Option<Key> {
-        self.used_by.get(&profile)?;
+        // without an address there is nothing to classify, and no flow to read the number back from
+        self.used_by.get(&profile).filter(|u| u.addresses > 0)?;
         let content = state.profiles.get(&profile)?;
         let asked = |n: &&NamedPort| names.contains(&(n.name.clone(), n.protocol));
         Some(Key {

@@ -12,21 +12,26 @@ use weir_agent::ports::{Ports, WorkloadPort};
 use weir_policy::compile;
 use weir_policy::eval::{Connection, End, L4};
 use weir_policy::state::Touched;
+use weir_policy::strategy;
 use weir_policy::world::World;
 
 pub(crate) const GATEWAY: u32 = 0xffff_fffe;
 pub(crate) const UPLINK: u32 = 1;
 const ROUTER_MAC: u128 = 0x02_00_00_00_00_01;
 
-/// Ports of a node: one per pod that runs there, numbered by position among all pods.
+/// Ports of a node: one per pod that runs there, the same number whatever other pods there are.
 pub(crate) fn ports(world: &World, node: &str) -> Ports {
     let mut ports = Ports {
         gateways: BTreeSet::from([GATEWAY]),
         uplinks: BTreeSet::from([UPLINK]),
         ..Ports::default()
     };
-    for (n, pod) in world.pods.values().enumerate() {
+    for pod in world.pods.values() {
         if &*pod.node == node && !pod.host_network {
+            let at = |all: &[&str], name: &str| {
+                all.iter().position(|n| *n == name).expect("a name of the pool")
+            };
+            let n = at(&strategy::NAMESPACES, &pod.namespace) * 16 + at(&strategy::PODS, &pod.name);
             let n = u8::try_from(n).expect("few pods");
             ports.workloads.insert(
                 10 + u32::from(n),
