@@ -189,8 +189,18 @@ mod tests {
     use super::*;
 
     const LEAST: [&str; 12] = [
-        "weir-agent", "run", "--node", "n1", "--controller", "https://c:6443", "--ca", "ca.pem",
-        "--cert", "n1.pem", "--key", "n1.key",
+        "weir-agent",
+        "run",
+        "--node",
+        "n1",
+        "--controller",
+        "https://c:6443",
+        "--ca",
+        "ca.pem",
+        "--cert",
+        "n1.pem",
+        "--key",
+        "n1.key",
     ];
 
     fn parse(more: &[&str]) -> Result<Run, clap::Error> {
@@ -218,11 +228,36 @@ mod tests {
     #[test]
     fn every_flag() {
         let run = parse(&[
-            "--controller", "https://d:6443", "--server-name", "weir-controller", "--ovsdb",
-            "unix:/tmp/db.sock", "--bridge", "br0", "--bridge-mgmt", "unix:/tmp/br0.mgmt", "--uplink",
-            "eth0", "--uplink", "eth1", "--gateway", "gw0", "--node-address", "192.0.2.1",
-            "--node-address", "2001:db8::1", "--state-dir", "/tmp/weir", "--admin", "127.0.0.1:9000",
-            "--log-format", "json", "--drift-interval", "5", "--iface-id-key", "vm-id",
+            "--controller",
+            "https://d:6443",
+            "--server-name",
+            "weir-controller",
+            "--ovsdb",
+            "unix:/tmp/db.sock",
+            "--bridge",
+            "br0",
+            "--bridge-mgmt",
+            "unix:/tmp/br0.mgmt",
+            "--uplink",
+            "eth0",
+            "--uplink",
+            "eth1",
+            "--gateway",
+            "gw0",
+            "--node-address",
+            "192.0.2.1",
+            "--node-address",
+            "2001:db8::1",
+            "--state-dir",
+            "/tmp/weir",
+            "--admin",
+            "127.0.0.1:9000",
+            "--log-format",
+            "json",
+            "--drift-interval",
+            "5",
+            "--iface-id-key",
+            "vm-id",
         ])
         .unwrap();
         assert_eq!(run.controller.controller, ["https://c:6443", "https://d:6443"]);

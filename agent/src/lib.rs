@@ -7,15 +7,23 @@
 //!
 //! The middle is pure: [`classes`], [`flows`], [`desired`], [`diff`] and the [`pipeline`] they write are functions of
 //! their inputs; [`interp`] runs packets through a flow table as OVS does, for tests and tools. The edges own the
-//! connections: [`ports`] reads OVSDB, `uplink` follows the controller, `switch` talks OpenFlow, and `reconcile` is the
-//! single writer that ties them together.
+//! connections: [`ports`] reads OVSDB, [`uplink`] follows the controller, [`switch`] talks OpenFlow, and [`reconcile`] is
+//! the single writer that ties them together.
 
+pub mod app;
+pub mod args;
 pub mod classes;
 pub mod desired;
 pub mod diff;
 pub mod flow;
 pub mod flows;
+pub mod inspect;
 pub mod interp;
 pub mod pipeline;
 pub mod ports;
+pub mod reconcile;
+pub mod seam;
+pub mod store;
+pub mod switch;
 pub mod symbols;
+pub mod uplink;

@@ -135,7 +135,8 @@ struct Gates {
 
 impl Gates {
     fn new(ready: &Ready) -> Self {
-        let [ovsdb, switch, state, flows] = ["ovsdb", "switch", "state", "flows"].map(|n| ready.gate(n));
+        let [ovsdb, switch, state, flows] =
+            ["ovsdb", "switch", "state", "flows"].map(|n| ready.gate(n));
         ovsdb.close("no picture from OVSDB yet");
         switch.close("no OpenFlow connection yet");
         state.close("no state from disk, none from a controller yet");
@@ -216,7 +217,12 @@ pub struct Reconciler<S, U> {
 
 impl<S: Switch, U: Uplink> Reconciler<S, U> {
     /// `stored` is the state from disk.
-    pub fn new(config: Config, inputs: Inputs<S>, outputs: Outputs<U>, stored: Option<Stored>) -> Self {
+    pub fn new(
+        config: Config,
+        inputs: Inputs<S>,
+        outputs: Outputs<U>,
+        stored: Option<Stored>,
+    ) -> Self {
         let gates = Gates::new(&outputs.ready);
         let (revision, state) = stored.map_or((0, None), |s| (s.revision, Some(s.state)));
         if state.is_some() {

@@ -50,34 +50,19 @@ pub struct Stored {
 #[non_exhaustive]
 pub enum StoreError {
     #[error("{path}: {doing} failed", path = path.display())]
-    Io {
-        path: PathBuf,
-        doing: &'static str,
-        source: io::Error,
-    },
+    Io { path: PathBuf, doing: &'static str, source: io::Error },
     #[error("{path}: it does not begin like a state of weir-agent", path = path.display())]
     Foreign { path: PathBuf },
     #[error("{path}: layout {had}, this version reads {VERSION}", path = path.display())]
     Version { path: PathBuf, had: u32 },
     #[error("{path}: torn: {had} bytes where {wanted} should be", path = path.display())]
-    Torn {
-        path: PathBuf,
-        had: u64,
-        wanted: u64,
-    },
+    Torn { path: PathBuf, had: u64, wanted: u64 },
     #[error("{path}: the checksum does not fit the content", path = path.display())]
     Checksum { path: PathBuf },
     #[error("{path}: the content cannot be read", path = path.display())]
-    Malformed {
-        path: PathBuf,
-        source: prost::DecodeError,
-    },
+    Malformed { path: PathBuf, source: prost::DecodeError },
     #[error("{path}: it is the state of node {had:?}, this is {wanted:?}", path = path.display())]
-    OtherNode {
-        path: PathBuf,
-        had: String,
-        wanted: String,
-    },
+    OtherNode { path: PathBuf, had: String, wanted: String },
 }
 
 /// The state directory.

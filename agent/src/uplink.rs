@@ -71,15 +71,9 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// Everything there is.
-    Snapshot {
-        state: Box<NodeState>,
-        refused: Vec<Refusal>,
-    },
+    Snapshot { state: Box<NodeState>, refused: Vec<Refusal> },
     /// To be applied as one.
-    Delta {
-        changes: Vec<Change>,
-        refused: Vec<Refusal>,
-    },
+    Delta { changes: Vec<Change>, refused: Vec<Refusal> },
 }
 
 /// A question from an operator, by way of the controller.
@@ -106,10 +100,7 @@ pub struct UplinkStatus {
 #[non_exhaustive]
 pub enum UplinkError {
     #[error("{path} cannot be read", path = path.display())]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
     #[error("controller {0:?} is not https://HOST:PORT")]
     NotHttps(String),
     #[error("connecting failed")]
@@ -253,6 +244,3 @@ async fn read(path: &PathBuf) -> Result<Vec<u8>, UplinkError> {
     let file = |source| UplinkError::File { path: path.clone(), source };
     tokio::fs::read(path).await.map_err(file)
 }
-
-#[cfg(test)]
-mod tests;

@@ -40,3 +40,53 @@ pub async fn name_tables<O: Ovsdb>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mockall::Sequence;
+    use weir_ovsdb::vswitch::BridgeRow;
+
+    use super::*;
+    use crate::seam::MockOvsdb;
+
+    fn picture(uuid: &str) -> Option<Arc<SwitchState>> {
+        let mut state = SwitchState::default();
+        let uuid = format!("00000000-0000-0000-0000-{uuid}").parse().unwrap();
+        let row = BridgeRow { uuid, name: "br-int".to_owned(), ..BridgeRow::default() };
+        state.bridges.insert("br-int".to_owned(), row);
+        Some(Arc::new(state))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tables_are_named_once_per_bridge_and_after_a_failure_again() {
+        let mut ovsdb = MockOvsdb::new();
+        let (named, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let mut order = Sequence::new();
+        for ok in [false, true, true] {
+            let named = named.clone();
+            ovsdb.expect_name_tables().times(1).in_sequence(&mut order).returning(
+                move |bridge, names| {
+                    named.send((bridge.to_owned(), names.len())).unwrap();
+                    Box::pin(async move {
+                        if ok { Ok(()) } else { Err(weir_ovsdb::Error::NotConnected) }
+                    })
+                },
+            );
+        }
+        let (show, pictures) = watch::channel(None);
+        let names = BTreeMap::from([(0, "Classifier".to_owned())]);
+        let task = weir_runtime::task::spawn(
+            "names",
+            name_tables(ovsdb, pictures, "br-int".to_owned(), names),
+        );
+        // refused, then taken; the same bridge is not named again, a new one of that name is
+        show.send_replace(picture("000000000001"));
+        assert_eq!(calls.recv().await, Some(("br-int".to_owned(), 1)));
+        assert_eq!(calls.recv().await, Some(("br-int".to_owned(), 1)));
+        show.send_replace(picture("000000000001"));
+        show.send_replace(picture("000000000002"));
+        assert_eq!(calls.recv().await, Some(("br-int".to_owned(), 1)));
+        drop(show);
+        task.join().await.unwrap();
+    }
+}

@@ -59,7 +59,9 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         let phase = match (self.phase, &self.session, &self.ports) {
             (_, None, _) => "waiting for the switch".to_owned(),
             (_, _, None) => "waiting for the bridge in OVSDB".to_owned(),
-            (Phase::Holding, ..) => "holding flows of an earlier state until a state comes".to_owned(),
+            (Phase::Holding, ..) => {
+                "holding flows of an earlier state until a state comes".to_owned()
+            }
             (Phase::Following, ..) if self.state.is_none() => {
                 "following, without a state: workload ports are closed".to_owned()
             }

@@ -106,7 +106,9 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         // a rule of one policy may fail, or work again, by a change of another
         let before = std::mem::replace(&mut self.news.failures, failures.clone());
         for (one, other) in [(&before, &failures), (&failures, &before)] {
-            keys.extend(one.iter().filter(|(k, v)| other.get(*k) != Some(*v)).map(|(k, _)| k.clone()));
+            keys.extend(
+                one.iter().filter(|(k, v)| other.get(*k) != Some(*v)).map(|(k, _)| k.clone()),
+            );
         }
         keys.into_iter()
             .filter_map(|key| {

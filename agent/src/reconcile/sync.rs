@@ -14,7 +14,7 @@ use crate::classes::numbers_from;
 use crate::desired::Desired;
 use crate::diff::{diff, diff_keys};
 use crate::flow::{FlowKey, FlowTable, FlowValue};
-use crate::pipeline::cookie;
+use crate::pipeline::cookie::Cookie;
 use crate::seam::{CommitError, Switch, SwitchError, Uplink, chain};
 
 /// Flows of one comparison that the log shows in full.
@@ -37,7 +37,10 @@ impl fmt::Display for Trouble {
             Self::Lost(error) => f.write_str(&chain(error)),
             Self::Refused { flow, reason } => write!(f, "the switch refused {flow}: {reason}"),
             Self::ReadBack { flows, first } => {
-                write!(f, "{flows} flows read back otherwise than they were sent, the first: {first}")
+                write!(
+                    f,
+                    "{flows} flows read back otherwise than they were sent, the first: {first}"
+                )
             }
         }
     }
@@ -181,7 +184,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
 
     /// Logs and counts what a dump showed that should not be there, before it is repaired.
     fn count(&mut self, cause: Cause, difference: &[FlowMod], dump: &[FlowStats]) {
-        let foreign: Vec<&FlowStats> = dump.iter().filter(|f| !ours(f.cookie)).collect();
+        let foreign: Vec<&FlowStats> = dump.iter().filter(|f| !Cookie::is_ours(f.cookie)).collect();
         self.counters.foreign += foreign.len() as u64;
         for flow in foreign.iter().take(SHOWN) {
             warn!(%flow, "a flow that is not ours is removed");
@@ -195,7 +198,10 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                 warn!(%change, "the bridge is not as it was left; repaired");
             }
             if difference.len() > SHOWN {
-                warn!(more = difference.len() - SHOWN, "the bridge is not as it was left; repaired");
+                warn!(
+                    more = difference.len() - SHOWN,
+                    "the bridge is not as it was left; repaired"
+                );
             }
         }
     }
@@ -206,11 +212,8 @@ pub(super) fn table(dump: &[FlowStats]) -> FlowTable {
     dump.iter()
         .map(|flow| {
             let lasting = flow.idle_timeout == 0 && flow.hard_timeout == 0;
-            let key = FlowKey {
-                table: flow.table,
-                priority: flow.priority,
-                match_: flow.match_.clone(),
-            };
+            let key =
+                FlowKey { table: flow.table, priority: flow.priority, match_: flow.match_.clone() };
             let value = FlowValue {
                 // one that will end by itself is never the one that is wanted
                 cookie: if lasting { flow.cookie } else { 0 },
@@ -222,11 +225,7 @@ pub(super) fn table(dump: &[FlowStats]) -> FlowTable {
 }
 
 fn key(change: &FlowMod) -> FlowKey {
-    FlowKey {
-        table: change.table,
-        priority: change.priority,
-        match_: change.match_.clone(),
-    }
+    FlowKey { table: change.table, priority: change.priority, match_: change.match_.clone() }
 }
 
 /// Does to the mirror what the switch did. A change whose flow is not wanted is a deletion.
@@ -238,11 +237,7 @@ fn mirror(installed: &mut FlowTable, wanted: &FlowTable, change: &FlowMod) {
     };
 }
 
-fn ours(of: u64) -> bool {
-    of >> 56 == u64::from(cookie::MAGIC)
-}
-
 /// The bridge has a flow of ours that the base does not: some state caused it.
 fn foreign_state(installed: &FlowTable, base: &FlowTable) -> bool {
-    installed.iter().any(|(key, value)| ours(value.cookie) && !base.contains_key(key))
+    installed.iter().any(|(key, value)| Cookie::is_ours(value.cookie) && !base.contains_key(key))
 }

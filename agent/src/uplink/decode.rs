@@ -69,12 +69,20 @@ mod tests {
 
     fn bad_policy() -> v1::Policy {
         v1::Policy {
-            key: Some(v1::PolicyKey { kind: 1, namespace: "shop".to_owned(), name: "db".to_owned() }),
+            key: Some(v1::PolicyKey {
+                kind: 1,
+                namespace: "shop".to_owned(),
+                name: "db".to_owned(),
+            }),
             generation: 4,
             subject: 9,
             isolates_ingress: true,
             // an action from the future
-            rules: vec![v1::Rule { path: "ingress[0]".to_owned(), action: 99, ..v1::Rule::default() }],
+            rules: vec![v1::Rule {
+                path: "ingress[0]".to_owned(),
+                action: 99,
+                ..v1::Rule::default()
+            }],
             ..v1::Policy::default()
         }
     }

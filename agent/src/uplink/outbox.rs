@@ -147,7 +147,11 @@ fn cut(mut failures: Vec<String>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn report(stream: u64, revision: u64, policies: impl IntoIterator<Item = (u32, i64)>) -> Report {
+    fn report(
+        stream: u64,
+        revision: u64,
+        policies: impl IntoIterator<Item = (u32, i64)>,
+    ) -> Report {
         let results = policies
             .into_iter()
             .map(|(n, generation)| {

@@ -31,8 +31,9 @@ pub(super) async fn open(channel: Channel, hello: v1::Hello) -> Result<Stream, U
         .max_decoding_message_size(MAX_TO_AGENT)
         .max_encoding_message_size(MAX_TO_CONTROLLER);
     let answer = client.follow(ReceiverStream::new(messages));
-    let answer =
-        tokio::time::timeout(CONNECT_TIMEOUT, answer).await.map_err(|_| UplinkError::NoAnswer)??;
+    let answer = tokio::time::timeout(CONNECT_TIMEOUT, answer)
+        .await
+        .map_err(|_| UplinkError::NoAnswer)??;
     Ok(Stream { inbound: answer.into_inner(), outbound })
 }
 
