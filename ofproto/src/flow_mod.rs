@@ -192,11 +192,14 @@ impl FlowMod {
     }
 }
 
-/// Conjunction actions one flow may carry and still show in a dump: its statistics entry must fit one message, so
-/// 65,535 less 16 (multipart header), 48 (fixed part), the padded match and 8 (instruction header), in units of 16.
-/// With one more, OVS 3.1.0 takes the flow but leaves it out of dumps.
+/// Conjunction actions one flow may carry, be installed by a bundle and still show in a dump.
+///
+/// As a statistics entry it must fit one message: 65,535 less 16 (multipart header), 48 (fixed part), the padded
+/// match and 8 (instruction header), in units of 16. With one more, OVS 3.1.0 takes the flow but leaves it out of
+/// dumps. Inside a bundle, 24 bytes go before the fixed part instead of 16, which costs one more action where the
+/// match is a multiple of 16, so that is what counts here.
 ///
 /// Units: `match_len` in bytes, padded, as [`Match::encoded_len`] gives it.
 pub const fn max_conjunctions(match_len: u16) -> u16 {
-    (65_535 - 16 - 48 - 8_u16).saturating_sub(match_len) / 16
+    (65_535 - 24 - 48 - 8_u16).saturating_sub(match_len) / 16
 }

@@ -3,10 +3,11 @@
 #[path = "support/ovs.rs"]
 #[allow(dead_code, reason = "this test needs no switch")]
 mod ovs;
+#[path = "support/printed.rs"]
+mod printed;
 #[path = "support/strategy.rs"]
 mod strategy;
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use bytes::BytesMut;
@@ -16,38 +17,6 @@ use rust_openflow::text::{self, Names};
 use rust_openflow::{FlowMod, Message};
 
 const FLOWS: usize = 600;
-
-/// What ofp-print says of a flow mod that adds, without the line's beginning.
-fn printed(flow: &FlowMod) -> String {
-    let mut line = "ADD ".to_owned();
-    if flow.table != 0 {
-        write!(line, "table:{} ", flow.table).unwrap();
-    }
-    let match_ = flow.match_.to_string();
-    match (flow.priority, match_.is_empty()) {
-        (0x8000, true) => {}
-        (0x8000, false) => write!(line, "{match_} ").unwrap(),
-        (priority, true) => write!(line, "priority={priority} ").unwrap(),
-        (priority, false) => write!(line, "priority={priority},{match_} ").unwrap(),
-    }
-    if flow.cookie != 0 {
-        write!(line, "cookie:{:#x} ", flow.cookie).unwrap();
-    }
-    if flow.idle_timeout != 0 {
-        write!(line, "idle:{} ", flow.idle_timeout).unwrap();
-    }
-    if flow.hard_timeout != 0 {
-        write!(line, "hard:{} ", flow.hard_timeout).unwrap();
-    }
-    for (bit, name) in rust_openflow::flow_flags::NAMES.iter().enumerate() {
-        if flow.flags >> bit & 1 == 1 {
-            write!(line, "{name} ").unwrap();
-        }
-    }
-    let actions = text::instructions(&flow.instructions, &Names::default());
-    write!(line, "actions={actions}").unwrap();
-    line
-}
 
 /// The messages in the output of `ovs-ofctl -mmmmm parse-flows`: what it says and the bytes.
 fn messages(output: &str) -> Vec<(String, Vec<u8>)> {
@@ -90,7 +59,7 @@ fn ovs_ofctl_writes_the_same_bytes_and_text() {
     assert_eq!(theirs.len(), flows.len());
     for (n, (flow, (text, bytes))) in flows.iter().zip(&theirs).enumerate() {
         let xid = u32::from_be_bytes(bytes[4..8].try_into().unwrap());
-        assert_eq!(printed(flow), *text, "flow {n}");
+        assert_eq!(printed::printed(flow), *text, "flow {n}");
         assert_eq!(encode(flow, xid), *bytes, "flow {n}: {text}");
         let (_, message) = Message::decode(&bytes.clone().into()).unwrap();
         assert_eq!(message, Message::FlowMod(flow.clone()), "flow {n}: {text}");

@@ -10,7 +10,6 @@ use crate::oxm::Field;
 use crate::types::NX;
 use crate::wire::Reader;
 
-const RESUBMIT: u16 = 1;
 const POP_QUEUE: u16 = 5;
 const REG_MOVE: u16 = 6;
 const REG_LOAD: u16 = 7;
@@ -25,9 +24,6 @@ pub(super) const NAT: u16 = 36;
 const CONTROLLER2: u16 = 37;
 const CLONE: u16 = 42;
 const CT_CLEAR: u16 = 43;
-
-/// Table of a resubmit that stays in the present one.
-const SAME_TABLE: u8 = 0xff;
 
 /// Zeros that bring a note to the 6 + 8k bytes OVS keeps.
 pub(super) const fn note_padding(length: usize) -> usize {
@@ -56,12 +52,9 @@ fn offset_bits(offset: u16, bits: u16) -> u16 {
 pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeError> {
     match *action {
         Action::Resubmit { port, table } => {
-            // OVS writes the short form whenever no table is named.
-            let subtype = if table == SAME_TABLE { RESUBMIT } else { RESUBMIT_TABLE };
-            let length = open_nx(out, "resubmit", subtype);
+            let length = open_nx(out, "resubmit", RESUBMIT_TABLE);
             out.put_u16(port);
-            // The short form has padding in this place.
-            out.put_u8(if table == SAME_TABLE { 0 } else { table });
+            out.put_u8(table);
             length.close_padded(out)
         }
         Action::RegLoad { dst, offset, bits, value } => {
@@ -146,10 +139,8 @@ pub(super) fn decode(body: &mut Reader<'_>, depth: u8) -> Result<Option<Action>,
     let subtype = body.u16("action subtype")?;
     // Lengths behind the subtype, as OVS writes them.
     Ok(match (subtype, body.len()) {
-        (RESUBMIT, 6) => Some(Action::Resubmit { port: body.u16("port")?, table: SAME_TABLE }),
         (RESUBMIT_TABLE, 6) => {
-            let (port, table) = (body.u16("port")?, body.u8("table")?);
-            (table != SAME_TABLE).then_some(Action::Resubmit { port, table })
+            Some(Action::Resubmit { port: body.u16("port")?, table: body.u8("table")? })
         }
         (REG_LOAD, 14) => {
             let (offset, bits) = split(body.u16("reg_load bits")?);

@@ -176,9 +176,9 @@ fields! {
     VlanPcp => "dl_vlan_pcp" "vlan_pcp" "OXM_OF_VLAN_PCP" (0x8000, 7) (0x8000, 7) 1 3 false Vlan Decimal;
     /// The whole tag control word, as Nicira actions address it.
     NxmVlanTci => "vlan_tci" "vlan_tci" "NXM_OF_VLAN_TCI" (0x0000, 4) (0x0000, 4) 2 16 true None Hex;
-    MplsLabel => "mpls_label" "mpls_label" "OXM_OF_MPLS_LABEL" (0x8000, 34) (0x8000, 34) 4 20 false Mpls Decimal;
     MplsTc => "mpls_tc" "mpls_tc" "OXM_OF_MPLS_TC" (0x8000, 35) (0x8000, 35) 1 3 false Mpls Decimal;
     MplsBos => "mpls_bos" "mpls_bos" "OXM_OF_MPLS_BOS" (0x8000, 36) (0x8000, 36) 1 1 false Mpls Decimal;
+    MplsLabel => "mpls_label" "mpls_label" "OXM_OF_MPLS_LABEL" (0x8000, 34) (0x8000, 34) 4 20 false Mpls Decimal;
     Ipv4Src => "nw_src" "ip_src" "NXM_OF_IP_SRC" (0x8000, 11) (0x0000, 7) 4 32 true Ipv4 Ipv4;
     Ipv4Dst => "nw_dst" "ip_dst" "NXM_OF_IP_DST" (0x8000, 12) (0x0000, 8) 4 32 true Ipv4 Ipv4;
     Ipv6Src => "ipv6_src" "ipv6_src" "NXM_NX_IPV6_SRC" (0x8000, 26) (0x0001, 19) 16 128 true Ipv6 Ipv6;

@@ -225,7 +225,7 @@ impl Show for NatAction {
         let mut parts = Vec::new();
         let mut first = if self.flags & 1 != 0 { "src" } else { "dst" }.to_owned();
         if let Some(range) = self.addresses {
-            let brackets = range.first.is_ipv6() && (range.last.is_some() || self.ports.is_some());
+            let brackets = range.first.is_ipv6() && self.ports.is_some();
             let mut address = |mark: char, address: std::net::IpAddr| {
                 first.push(mark);
                 first.push_str(&if brackets {

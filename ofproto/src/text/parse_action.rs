@@ -1,6 +1,6 @@
 //! Reading actions and instructions.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -312,38 +312,27 @@ fn nat(argument: &str) -> Option<NatAction> {
 
 type Ports = (u16, Option<u16>);
 
-/// `A`, `A-B`, `A:p`, `A-B:p-q`, with IPv6 addresses in brackets where anything follows.
+/// `A`, `A-B`, `A:p`, `A-B:p-q`; IPv6 addresses stand in brackets where ports follow.
 fn nat_range(text: &str) -> Option<(Option<NatRange>, Option<Ports>)> {
-    let whole: Option<Ipv6Addr> = text.parse().ok();
-    if let Some(address) = whole {
-        return Some((Some(NatRange { first: address.into(), last: None }), None));
+    if let Some(range) = address_range(text) {
+        return Some((Some(range), None));
     }
-    // Ports stand behind the last colon that is not inside brackets.
-    let tail = text.rfind(']').unwrap_or(0);
-    let colon = text.get(tail..)?.find(':').map(|at| at + tail);
-    let (addresses, ports) = match colon {
-        Some(at) => (text.get(..at)?, text.get(at + 1..)),
-        None => (text, None),
+    let (addresses, ports) = text.rsplit_once(':')?;
+    let addresses = if addresses.is_empty() { None } else { Some(address_range(addresses)?) };
+    let ports = match ports.split_once('-') {
+        Some((first, last)) => (unsigned(first)?, Some(unsigned(last)?)),
+        None => (unsigned(ports)?, None),
     };
+    Some((addresses, Some(ports)))
+}
+
+/// `A` or `A-B`, with or without brackets.
+fn address_range(text: &str) -> Option<NatRange> {
     let address = |text: &str| -> Option<IpAddr> {
-        match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-            Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-            None => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-        }
+        text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text).parse().ok()
     };
-    let addresses = match addresses.split_once('-') {
-        _ if addresses.is_empty() => None,
-        Some((first, last)) => {
-            Some(NatRange { first: address(first)?, last: Some(address(last)?) })
-        }
-        None => Some(NatRange { first: address(addresses)?, last: None }),
-    };
-    let ports = match ports {
-        None => None,
-        Some(text) => Some(match text.split_once('-') {
-            Some((first, last)) => (unsigned(first)?, Some(unsigned(last)?)),
-            None => (unsigned(text)?, None),
-        }),
-    };
-    Some((addresses, ports))
+    Some(match text.split_once('-') {
+        Some((first, last)) => NatRange { first: address(first)?, last: Some(address(last)?) },
+        None => NatRange { first: address(text)?, last: None },
+    })
 }

@@ -32,7 +32,10 @@ impl Switch {
     pub(crate) fn start() -> Self {
         let switch = Self { dir: tempfile::tempdir().unwrap() };
         let path = |name: &str| switch.path(name).display().to_string();
-        must("ovsdb-tool", &["create", &path("conf.db"), "/usr/share/openvswitch/vswitch.ovsschema"]);
+        must(
+            "ovsdb-tool",
+            &["create", &path("conf.db"), "/usr/share/openvswitch/vswitch.ovsschema"],
+        );
         must(
             "ovsdb-server",
             &[
@@ -50,14 +53,24 @@ impl Switch {
             .arg(format!("unix:{}", path("db.sock")))
             .args(["--enable-dummy=override", "--disable-system", "--detach", "--no-chdir"])
             .args(["-vconsole:off", &format!("--unixctl={}", path("vs.ctl"))])
-            .args([format!("--pidfile={}", path("vs.pid")), format!("--log-file={}", path("vs.log"))])
+            .args([
+                format!("--pidfile={}", path("vs.pid")),
+                format!("--log-file={}", path("vs.log")),
+            ])
             .env("OVS_RUNDIR", switch.dir.path())
             .status()
             .expect("this test needs Open vSwitch (ovs-vswitchd; Debian: openvswitch-switch)");
         assert!(started.success(), "ovs-vswitchd did not start");
         switch.vsctl(&[
-            "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy",
-            "fail_mode=secure", "protocols=OpenFlow13",
+            "add-br",
+            "br0",
+            "--",
+            "set",
+            "bridge",
+            "br0",
+            "datapath_type=dummy",
+            "fail_mode=secure",
+            "protocols=OpenFlow13",
         ]);
         switch
     }

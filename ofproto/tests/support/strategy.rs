@@ -49,9 +49,7 @@ fn fixed(base: Match) -> BoxedStrategy<Match> {
 fn over(base: BoxedStrategy<Match>, sets: BoxedStrategy<Vec<Set>>) -> BoxedStrategy<Match> {
     (base, sets)
         .prop_map(|(base, sets)| {
-            sets.into_iter().fold(base, |m, (field, value, mask)| {
-                m.with_masked(field, value, mask)
-            })
+            sets.into_iter().fold(base, |m, (field, value, mask)| m.with_masked(field, value, mask))
         })
         .boxed()
 }
@@ -60,7 +58,9 @@ fn over(base: BoxedStrategy<Match>, sets: BoxedStrategy<Vec<Set>>) -> BoxedStrat
 fn common() -> BoxedStrategy<Vec<Set>> {
     // OVS refuses ct(commit) in a flow that matches +inv.
     let ct_state = option::of((0..=0xff_u128, 1..=0xff_u128)).prop_map(|set| {
-        set.map(|(value, mask)| (Field::CtState, value & !0x10, mask)).into_iter().collect::<Vec<_>>()
+        set.map(|(value, mask)| (Field::CtState, value & !0x10, mask))
+            .into_iter()
+            .collect::<Vec<_>>()
     });
     let registers = vec((0..16_u8).prop_map(Field::Reg).prop_flat_map(masked), 0..4)
         .prop_map(|sets| sets.concat());
@@ -156,9 +156,10 @@ pub(crate) fn matches() -> BoxedStrategy<Match> {
         masked(Field::ArpSha),
         masked(Field::ArpTha),
     ]);
-    let proto = || (0..256_u128).prop_filter("has a family of its own", |p| {
-        ![1, 2, 6, 17, 58, 132].contains(p)
-    });
+    let proto = || {
+        (0..256_u128)
+            .prop_filter("has a family of its own", |p| ![1, 2, 6, 17, 58, 132].contains(p))
+    };
     let tcp = || l4(Field::TcpSrc, Field::TcpDst);
     let udp = || l4(Field::UdpSrc, Field::UdpDst);
     let sctp = || l4(Field::SctpSrc, Field::SctpDst);
@@ -257,20 +258,18 @@ fn nat(ipv6: bool) -> BoxedStrategy<NatAction> {
 fn ct(ipv6: bool) -> BoxedStrategy<Action> {
     let ct_field = prop_oneof![Just(Field::CtMark), Just(Field::CtLabel)].boxed();
     let exec = vec(
-        prop_oneof![
-            set_field(ct_field.clone()),
-            reg_load(ct_field.clone()),
-            reg_move(ct_field),
-        ],
+        prop_oneof![set_field(ct_field.clone()), reg_load(ct_field.clone()), reg_move(ct_field),],
         0..4,
     );
-    let committed = (any::<bool>(), any::<u16>(), option::of(0..255_u8), exec, option::of(nat(ipv6)))
-        .prop_map(|(force, zone, table, mut actions, nat)| {
-            if let Some(nat) = nat {
-                actions.insert(0, Action::Nat(nat));
-            }
-            CtAction { commit: true, force, zone, table, alg: 0, actions }
-        });
+    let committed =
+        (any::<bool>(), any::<u16>(), option::of(0..255_u8), exec, option::of(nat(ipv6))).prop_map(
+            |(force, zone, table, mut actions, nat)| {
+                if let Some(nat) = nat {
+                    actions.insert(0, Action::Nat(nat));
+                }
+                CtAction { commit: true, force, zone, table, alg: 0, actions }
+            },
+        );
     let looked_up = (any::<u16>(), option::of(0..255_u8)).prop_map(|(zone, table)| CtAction {
         zone,
         table,
@@ -366,9 +365,8 @@ fn instructions(table: u8, match_: &Match) -> BoxedStrategy<Vec<Instruction>> {
             .into_iter()
             .collect::<Vec<_>>()
     });
-    let clear = any::<bool>().prop_map(|yes| {
-        if yes { vec![Instruction::ClearActions] } else { vec![] }
-    });
+    let clear =
+        any::<bool>().prop_map(|yes| if yes { vec![Instruction::ClearActions] } else { vec![] });
     prop_oneof![
         1 => Just(vec![]),
         2 => conjunctions().prop_map(|list| vec![Instruction::ApplyActions(list)]),
@@ -390,7 +388,13 @@ pub(crate) fn flows() -> BoxedStrategy<FlowMod> {
                     return flow;
                 }
                 // check_overlap may refuse a flow for the sake of another.
-                FlowMod { cookie, idle_timeout: idle, hard_timeout: hard, flags: flags & !2, ..flow }
+                FlowMod {
+                    cookie,
+                    idle_timeout: idle,
+                    hard_timeout: hard,
+                    flags: flags & !2,
+                    ..flow
+                }
             })
         })
         .boxed()
