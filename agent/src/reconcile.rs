@@ -496,10 +496,10 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
     }
 }
 
-/// Whether connection tracking knows SCTP ports: the kernel's always, the userspace one since OVS 3.2. A version that
+/// Whether connection tracking knows SCTP ports: the kernel's always, the userspace one (of tests too) since OVS 3.2. A version that
 /// cannot be read counts as old, as that only gives up what is not certain.
 fn sctp_tracked(datapath_type: &str, ovs_version: &str) -> bool {
-    if datapath_type != "netdev" {
+    if !matches!(datapath_type, "netdev" | "dummy") {
         return true;
     }
     let mut numbers = ovs_version.split('.').map(|n| n.parse::<u32>().ok());

@@ -244,3 +244,6 @@ async fn read(path: &PathBuf) -> Result<Vec<u8>, UplinkError> {
     let file = |source| UplinkError::File { path: path.clone(), source };
     tokio::fs::read(path).await.map_err(file)
 }
+
+#[cfg(test)]
+mod tests;
