@@ -159,7 +159,7 @@ pub fn verdict(world: &World, connection: &Connection) -> Verdict {
 }
 
 /// An end with what the world knows of it.
-enum Party<'w> {
+pub(crate) enum Party<'w> {
     /// A pod for policy: own network, not terminal.
     Pod(&'w Pod, Option<IpAddr>),
     /// A node, by one of its own addresses.
@@ -171,7 +171,7 @@ enum Party<'w> {
 }
 
 impl<'w> Party<'w> {
-    fn of(world: &'w World, end: &'w End) -> Self {
+    pub(crate) fn of(world: &'w World, end: &'w End) -> Self {
         match end {
             End::External(address) => Self::Address(Some(*address)),
             End::Node { name, address } => Self::node(world, name, Some(*address)),
@@ -195,14 +195,14 @@ impl<'w> Party<'w> {
         if own { Self::Node { name, address } } else { Self::Address(address) }
     }
 
-    fn address(&self) -> Option<IpAddr> {
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Pod(_, address) | Self::Node { address, .. } | Self::Address(address) => *address,
             Self::Missing => None,
         }
     }
 
-    fn pod(&self) -> Option<&'w Pod> {
+    pub(crate) fn pod(&self) -> Option<&'w Pod> {
         match self {
             Self::Pod(pod, _) => Some(pod),
             _ => None,

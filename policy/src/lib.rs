@@ -24,6 +24,7 @@
 
 pub mod compile;
 pub mod eval;
+pub mod explain;
 pub mod group;
 pub mod ids;
 #[cfg(feature = "k8s")]

@@ -163,6 +163,16 @@ impl Rule {
     }
 }
 
+/// The content of an isolation set: the policies that isolate a pod in one direction. Its id names a default-deny drop.
+pub fn isolation_set(direction: Direction, policies: &BTreeSet<PolicyKey>) -> ContentHash {
+    let mut c = Canonical::new("weir/isolation/1");
+    c.u64(direction as u64).u64(policies.len() as u64);
+    for p in policies {
+        c.u64(p.kind as u64).str(&p.namespace).str(&p.name);
+    }
+    c.finish()
+}
+
 /// A rule and where it stands in its policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRule {

@@ -8,7 +8,7 @@ use weir_policy::eval::{self, Connection, End, L4, Reason, Verdict};
 use weir_policy::rule::{Direction, Peers, PolicyObject, Services};
 use weir_policy::strategy::{self, Probe};
 use weir_policy::world::World;
-use weir_policy::{compile, k8s};
+use weir_policy::{compile, explain, k8s};
 
 /// `PROPTEST_CASES` overrides it.
 fn cases(n: u32) -> ProptestConfig {
@@ -77,6 +77,68 @@ proptest! {
         }
     }
 
+    /// The terms of a rule all hold exactly if the evaluator says that the rule admits the connection.
+    #[test]
+    fn explanations_agree_with_the_oracle(world in strategy::world(), probes in strategy::probes(12)) {
+        for c in connections(&world, &probes) {
+            let verdict = eval::verdict(&world, &c);
+            let why = explain::why(&world, &c);
+            prop_assert_eq!(why.verdict == explain::Answer::Allowed, verdict.allowed());
+            for (direction, side) in [(Direction::Egress, &why.egress), (Direction::Ingress, &why.ingress)] {
+                if let Reason::AllowedBy(rules) = &verdict.side(direction).reason {
+                    let mut told: Vec<String> = side.allowed_by.iter().map(explain::RuleWhy::place).collect();
+                    told.sort();
+                    let mut wanted: Vec<String> = rules.iter().map(|(p, r)| format!("{p} {r}")).collect();
+                    wanted.sort();
+                    prop_assert_eq!(told, wanted, "{:?}", c);
+                }
+                let misses = side.nearest_miss.iter().all(|m| m.failing() > 0);
+                prop_assert!(misses, "{:?}: {:?}", c, side);
+            }
+        }
+    }
+
+    /// What `why` suggests does admit the connection at that end, if it is pasted where it says.
+    #[test]
+    fn suggested_changes_admit(
+        world in strategy::world(),
+        manifests in proptest::collection::vec(strategy::manifest(), 1..6),
+        probes in strategy::probes(8),
+    ) {
+        let mut world = world;
+        let mut by_key = std::collections::BTreeMap::new();
+        world.policies.clear();
+        for manifest in manifests {
+            let object = k8s::object(&manifest).unwrap().0.unwrap();
+            by_key.insert(object.title(), manifest);
+            object.put(&mut world);
+        }
+        for c in connections(&world, &probes) {
+            let why = explain::why(&world, &c);
+            for (direction, side, end) in
+                [(Direction::Egress, &why.egress, &c.src), (Direction::Ingress, &why.ingress, &c.dst)]
+            {
+                let Some(change) = side.change.as_ref().filter(|ch| !ch.add.is_null()) else {
+                    prop_assert!(side.change.is_some() || side.verdict == explain::Answer::Allowed);
+                    continue;
+                };
+                let End::Pod { key, .. } = end else { panic!("{end:?}") };
+                let labels: std::collections::BTreeMap<&str, &str> =
+                    world.pods[key].labels.0.iter().map(|(k, v)| (&**k, &**v)).collect();
+                let manifest = match &change.policy {
+                    Some(policy) => paste(by_key[&format!("NetworkPolicy {policy}")].clone(), change),
+                    None => serde_json::json!({"kind": "NetworkPolicy",
+                        "metadata": {"namespace": &*key.0, "name": "new"},
+                        "spec": {"podSelector": {"matchLabels": labels}, change.at.as_str(): [change.add]}}),
+                };
+                let mut changed = world.clone();
+                k8s::object(&manifest).unwrap().0.unwrap().put(&mut changed);
+                let after = eval::verdict(&changed, &c);
+                prop_assert!(after.side(direction).allowed, "{:?}\n{}\n{}", c, change.text, manifest);
+            }
+        }
+    }
+
     /// What one node is told is enough to decide for its pods: the verdict from its state equals the oracle's.
     #[test]
     fn node_state_decides_like_the_world(world in strategy::world(), probes in strategy::probes(12)) {
@@ -119,6 +181,18 @@ proptest! {
             prop_assert!(old.apply(difference).is_empty());
         }
     }
+}
+
+/// Adds the entry to the list that a change names.
+fn paste(mut manifest: serde_json::Value, change: &explain::Change) -> serde_json::Value {
+    let pointer = change.at.replace('[', ".").replace(']', "").replace('.', "/");
+    let spec = &mut manifest["spec"];
+    if !change.at.contains('.') && spec[&change.at].is_null() {
+        spec[&change.at] = serde_json::json!([]);
+    }
+    let list = spec.pointer_mut(&format!("/{pointer}")).unwrap();
+    list.as_array_mut().unwrap().push(change.add.clone());
+    manifest
 }
 
 /// A second evaluator, over what a node is told.
