@@ -8,9 +8,15 @@
 pub mod address;
 pub mod bed;
 pub mod command;
+pub mod conformance;
+pub mod dummy;
+pub mod daemon;
 pub mod error;
+pub mod fleet;
 pub mod home;
 pub mod host;
+pub mod manifests;
+pub mod matrix;
 pub mod netns;
 pub mod out;
 pub mod ovs;
