@@ -118,7 +118,7 @@ pub enum Action {
     /// To the controller, with the options of the Nicira actions.
     Controller(ControllerAction),
     /// Carries these out on a copy.
-    Clone(Vec<Action>),
+    Clone(Vec<Self>),
     /// No further actions of this list.
     Exit,
     /// Any other action: type and everything behind the length (for type 0xffff beginning with the experimenter).

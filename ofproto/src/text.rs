@@ -2,7 +2,7 @@
 //!
 //! [`Display`](std::fmt::Display) of [`Match`], [`Action`], [`Instruction`] and [`FlowStats`] is what
 //! `ovs-ofctl -O OpenFlow13 --no-names dump-flows` of OVS 3.1 prints (without the space that begins its lines);
-//! [`flow`] with [`Names`] is what it prints with `--names`. [`parse_flow`] reads both.
+//! [`flow()`] with [`Names`] is what it prints with `--names`. [`parse_flow`] reads both.
 //!
 //! What this crate keeps as bytes (unknown actions, wide fields) is written as `unknown(TYPE,HEX)`, which nothing
 //! reads.

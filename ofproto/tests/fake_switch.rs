@@ -1,5 +1,6 @@
 //! A scripted switch at the other end of a pipe: loss, truncation, silence.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![cfg(feature = "tokio")]
 
 use std::time::Duration;
@@ -95,6 +96,21 @@ async fn pair(options: Options) -> (Peer, Connection, Driver, mpsc::Receiver<Eve
 
 fn flows(n: u128) -> Vec<FlowMod> {
     (0..n).map(|n| FlowMod::add(1, 1, Match::new().with(Field::Reg(0), n), [])).collect()
+}
+
+/// The caller may run every future on any thread.
+#[tokio::test]
+async fn futures_are_send() {
+    fn send<T: Send>(value: T) -> T {
+        value
+    }
+    let (_peer, connection, driver, _events) = pair(options()).await;
+    let mods = flows(1);
+    drop(send(connection.bundle(&mods)));
+    drop(send(connection.dump_flows(FlowStatsRequest::default())));
+    drop(send(connection.apply(Message::BarrierRequest)));
+    drop(send(driver));
+    drop(send(connection));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Bytes and text against ovs-ofctl, for generated flows.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "support/ovs.rs"]
 #[allow(dead_code, reason = "this test needs no switch")]
 mod ovs;

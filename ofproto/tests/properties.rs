@@ -1,5 +1,7 @@
 //! What holds for every value and every input.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "support/strategy.rs"]
 mod strategy;
 

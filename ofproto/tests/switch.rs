@@ -1,5 +1,6 @@
 //! A real Open vSwitch on its dummy datapath.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![cfg(feature = "tokio")]
 
 #[path = "support/ovs.rs"]
@@ -318,7 +319,7 @@ async fn events_come_from_a_service_connection() {
             flags: flow_flags::SEND_FLOW_REM,
             ..FlowMod::add(1, 10, Match::new().with(Field::Reg(0), 1), []).with_cookie(5)
         };
-        connection.bundle(&[flow.clone()]).await.unwrap();
+        connection.bundle(std::slice::from_ref(&flow)).await.unwrap();
         let delete = FlowMod::delete_strict(1, 10, flow.match_.clone());
         connection.bundle(&[delete]).await.unwrap();
         let removed = loop {

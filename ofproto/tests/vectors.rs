@@ -1,5 +1,7 @@
 //! Bytes that ovs-ofctl and OVS wrote, both ways.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "support/printed.rs"]
 mod printed;
 
@@ -134,6 +136,15 @@ fn what_has_no_encoding_is_refused_and_nothing_is_written() {
     assert_eq!(
         refused(vec![], none().with(Field::EthType, 0x1_0000)),
         "match field is 0x10000, the limit is 0xffff"
+    );
+    let unknown = |number, bytes| Field::Unknown { class: 0x9000, number, bytes };
+    assert_eq!(
+        refused(vec![], none().with(unknown(200, 4), 1)),
+        "field number is 0xc8, the limit is 0x7f"
+    );
+    assert_eq!(
+        refused(vec![], none().with(unknown(2, 17), 1)),
+        "field length is 0x11, the limit is 0x10"
     );
     let masked = rust_openflow::FieldMatch::masked(Field::Reg(1), 1, 3);
     assert_eq!(

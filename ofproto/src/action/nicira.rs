@@ -35,6 +35,7 @@ fn check_run(field: Field, offset: u16, bits: u16) -> Result<(), EncodeError> {
     if !field.exists() || (field.info().is_none() && field.experimenter().is_some()) {
         return Err(EncodeError::NoSuchField { field });
     }
+    field.check_header()?;
     let width = field.bits();
     if bits == 0 || u32::from(offset) + u32::from(bits) > u32::from(width) {
         return Err(EncodeError::BitRange { field, offset, bits, width });

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::error::EncodeError;
 use crate::types::ONF;
 
 /// How a field's value is written in flow text.
@@ -360,6 +361,21 @@ impl Field {
                 compose(info.class, info.number.wrapping_add(known.index()), info.bytes + extra)
             }),
         }
+    }
+
+    /// Checks that the parts of a field without a name fit its header.
+    pub(crate) fn check_header(self) -> Result<(), EncodeError> {
+        let (Self::Unknown { number, bytes, .. } | Self::Experimenter { number, bytes, .. }) = self
+        else {
+            return Ok(());
+        };
+        for (what, part, limit) in [("field number", number, 0x7f), ("field length", bytes, 16)] {
+            if part > limit {
+                let (value, limit) = (part.into(), limit.into());
+                return Err(EncodeError::TooLarge { what, value, limit });
+            }
+        }
+        Ok(())
     }
 
     /// The experimenter number that follows the header inside a match.

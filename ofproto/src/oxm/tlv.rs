@@ -54,6 +54,7 @@ impl FieldMatch {
             return Err(EncodeError::NoSuchField { field });
         }
         let bytes = field.bytes();
+        field.check_header()?;
         let limit = ones(u16::from(bytes) * 8);
         for number in [self.value, self.mask] {
             if number > limit {

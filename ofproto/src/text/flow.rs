@@ -115,7 +115,7 @@ fn write_actions(
 fn write_duration(out: &mut dyn fmt::Write, sec: u32, nsec: u32) -> fmt::Result {
     match nsec {
         0 => write!(out, "{sec}s"),
-        _ if nsec % 1_000_000 == 0 => write!(out, "{sec}.{:03}s", nsec / 1_000_000),
+        _ if nsec.is_multiple_of(1_000_000) => write!(out, "{sec}.{:03}s", nsec / 1_000_000),
         _ => write!(out, "{sec}.{nsec:09}s"),
     }
 }

@@ -210,7 +210,7 @@ fn conjunction(argument: &str) -> Option<Action> {
 fn hex(text: &str) -> Option<Bytes> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b'.').collect();
     let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let bytes = digits.chunks(2).map(|pair| match pair {
