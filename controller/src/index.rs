@@ -40,6 +40,7 @@ mod span;
 mod view;
 
 pub use emit::{Delivery, Output};
+pub use pod::PodRecord;
 pub use roaring::RoaringBitmap as NodeSet;
 pub use view::{NamespaceView, View};
 
@@ -47,7 +48,7 @@ use group::Groups;
 use intern::Interner;
 use journal::Journal;
 use namespace::Namespaces;
-use pod::{Claims, PodRecord};
+use pod::Claims;
 use policy::PolicyRecord;
 use profile::Profiles;
 use slots::Slots;

@@ -1,6 +1,5 @@
 //! The picture as a value that can be read elsewhere while the index goes on.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weir_policy::ids::{PolicyKey, Str};
@@ -8,6 +7,7 @@ use weir_policy::labels::Labels;
 use weir_policy::world::Node;
 
 use super::pod::PodRecord;
+use super::policy::PolicyRecord;
 use super::{Index, NodeSet};
 
 /// A declared namespace.
@@ -59,13 +59,23 @@ impl Index {
         self.nodes.iter().map(|(number, record)| (number, &record.name))
     }
 
-    /// The policies that a node has.
-    pub fn policies_of(&self, node: u32) -> BTreeSet<(PolicyKey, i64)> {
-        let mut numbers = NodeSet::new();
-        for subject in &self.nodes[node].subjects {
-            numbers |= &self.groups[subject].policies;
-        }
-        let records = numbers.iter().filter_map(|n| self.policies[n].as_ref());
-        records.map(|p| (p.policy.key.clone(), p.policy.generation)).collect()
+    pub fn has_policy(&self, key: &PolicyKey) -> bool {
+        self.policy_record(key).is_some()
+    }
+
+    /// The generation of a policy, if a node has it.
+    pub fn generation_on(&self, key: &PolicyKey, node: u32) -> Option<i64> {
+        let record = self.policy_record(key)?;
+        let active = &self.groups[record.subject?].active;
+        active.contains(node).then_some(record.policy.generation)
+    }
+
+    /// The number of a node, if it was ever mentioned.
+    pub fn find_node(&self, name: &str) -> Option<u32> {
+        self.node_numbers.get(name).copied()
+    }
+
+    fn policy_record(&self, key: &PolicyKey) -> Option<&PolicyRecord> {
+        self.policies[*self.policy_numbers.get(key)?].as_ref()
     }
 }

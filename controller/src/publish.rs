@@ -1,0 +1,350 @@
+//! The one task that owns the index: events in, batches out to the streams that follow.
+//!
+//! Each change is encoded once and shared by every stream that needs it. A stream that does not keep up loses its queue
+//! and takes a fresh snapshot when it can, so that it holds up nobody and costs no memory meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use weir_api::convert::change_to_bytes;
+use weir_api::v1;
+use weir_api::version::MAX_TO_AGENT;
+use weir_policy::ids::Str;
+use weir_policy::state::Change;
+
+use crate::index::{Index, NodeSet, Output, Sizes, View};
+use crate::source::{Batch, Intake};
+use crate::status::{Hello, Tracker};
+
+mod handle;
+
+pub use handle::{Handle, HubGone};
+
+/// Batches that may wait for one stream. At a batch per event this is some seconds of a busy cluster; whoever is further
+/// behind is served better by a snapshot.
+pub const DELTA_QUEUE: usize = 64;
+
+/// Requests of all streams that may wait. One that finds no room waits itself, and holds up only its own stream.
+pub const REQUEST_QUEUE: usize = 1024;
+
+/// Questions that may wait for one stream.
+pub const QUERY_QUEUE: usize = 16;
+
+/// A delta above this is not sent: a snapshot, which comes in parts, says the same. Units: bytes.
+const MAX_DELTA: usize = MAX_TO_AGENT / 2;
+
+/// One batch on its way to one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delta {
+    pub revision: u64,
+    pub changes: Vec<Bytes>,
+}
+
+/// A question for an agent. Its answer goes into `parts` in order; dropping that ends it.
+#[derive(Debug)]
+pub struct Question {
+    pub what: String,
+    pub parts: mpsc::Sender<Result<Bytes, String>>,
+}
+
+/// Everything of a node, and what follows.
+#[derive(Debug)]
+pub struct Subscription {
+    pub node: u32,
+    pub session: u64,
+    pub revision: u64,
+    /// Encoded changes.
+    pub snapshot: Vec<Bytes>,
+    /// Ends when this stream was too slow, or another one took its place.
+    pub deltas: mpsc::Receiver<Delta>,
+    pub questions: mpsc::Receiver<Question>,
+}
+
+/// Why a stream gets no subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    #[error("a newer stream of this node took over")]
+    Superseded,
+    #[error(transparent)]
+    Gone(#[from] HubGone),
+}
+
+/// Why a question cannot be passed on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuestionError {
+    #[error("node {0} is not connected")]
+    NotConnected(String),
+    #[error("node {0} has too many questions to answer, try again")]
+    Busy(String),
+    #[error(transparent)]
+    Gone(#[from] HubGone),
+}
+
+/// A stream of an agent, as long as it lives.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub node: Str,
+    pub hello: Hello,
+    /// Given by the first subscription.
+    pub number: Option<u64>,
+    /// The hub holds it weakly, and thereby knows when the stream ends.
+    pub alive: Arc<()>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Subscribe { session: Session, reply: oneshot::Sender<Result<Subscription, SubscribeError>> },
+    Realized { node: u32, session: u64, at: Instant, report: v1::Realized },
+    View(oneshot::Sender<View>),
+    Status(oneshot::Sender<v1::StatusReply>),
+    Ask { node: String, question: Question, reply: oneshot::Sender<Result<(), QuestionError>> },
+}
+
+/// What happened so far; read by whoever wants to know.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub batches: AtomicU64,
+    pub changes_encoded: AtomicU64,
+    pub bytes_encoded: AtomicU64,
+    pub deltas_sent: AtomicU64,
+    /// Snapshots for streams that began.
+    pub snapshots_new: AtomicU64,
+    /// Snapshots for streams that did not keep up.
+    pub snapshots_slow: AtomicU64,
+}
+
+/// Sizes at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub revision: u64,
+    pub synced: bool,
+    pub sizes: Sizes,
+    pub streams: usize,
+}
+
+struct Subscriber {
+    session: u64,
+    alive: Weak<()>,
+    /// Absent while the stream is behind and has not taken its snapshot.
+    deltas: Option<mpsc::Sender<Delta>>,
+    questions: mpsc::Sender<Question>,
+}
+
+/// Owns the index.
+pub struct Hub {
+    index: Index,
+    intake: Intake,
+    requests: mpsc::Receiver<Request>,
+    subscribers: HashMap<u32, Subscriber>,
+    /// Nodes with a subscriber that has a queue.
+    following: NodeSet,
+    sessions: u64,
+    tracker: Tracker,
+    source: String,
+    counters: Arc<Counters>,
+    summary: watch::Sender<Summary>,
+}
+
+impl Hub {
+    /// A hub that reads from `intake`; `source` is its name for people.
+    pub fn new(intake: Intake, source: &str) -> (Self, Handle) {
+        let (request_tx, request_rx) = mpsc::channel(REQUEST_QUEUE);
+        let (summary_tx, summary_rx) = watch::channel(Summary::default());
+        let counters = Arc::new(Counters::default());
+        let hub = Self {
+            index: Index::new(),
+            intake,
+            requests: request_rx,
+            subscribers: HashMap::new(),
+            following: NodeSet::new(),
+            sessions: 0,
+            tracker: Tracker::default(),
+            source: source.to_owned(),
+            counters: Arc::clone(&counters),
+            summary: summary_tx,
+        };
+        (hub, Handle::new(request_tx, summary_rx, counters))
+    }
+
+    /// Runs until the source or all handles are gone.
+    pub async fn run(mut self) {
+        loop {
+            tokio::select! {
+                // changes before questions: whoever asks then gets the newest answer
+                biased;
+                batch = self.intake.batches.recv() => match batch {
+                    Some(batch) => self.take(batch),
+                    None => return,
+                },
+                request = self.requests.recv() => match request {
+                    Some(request) => self.answer(request),
+                    None => return,
+                },
+            }
+            self.summarise();
+        }
+    }
+
+    fn summarise(&self) {
+        let summary = Summary {
+            revision: self.index.revision(),
+            synced: self.index.is_synced(),
+            sizes: self.index.sizes(),
+            streams: self.subscribers.values().filter(|s| s.alive.strong_count() > 0).count(),
+        };
+        self.summary.send_if_modified(|old| std::mem::replace(old, summary) != summary);
+    }
+
+    fn take(&mut self, batch: Batch) {
+        let output = self.index.apply(batch.events);
+        Counters::add(&self.counters.batches, 1);
+        self.tracker.sent(&output, batch.at, &self.index);
+        self.send(output);
+    }
+
+    fn send(&mut self, output: Output) {
+        let mut batches: BTreeMap<u32, (usize, Vec<Bytes>)> = BTreeMap::new();
+        for delivery in &output.deliveries {
+            let nodes = &delivery.nodes & &self.following;
+            if nodes.is_empty() {
+                continue;
+            }
+            let bytes = self.encode(&delivery.change);
+            for node in nodes {
+                let (size, changes) = batches.entry(node).or_default();
+                *size += bytes.len();
+                changes.push(bytes.clone());
+            }
+        }
+        for (node, (size, changes)) in batches {
+            let Some(subscriber) = self.subscribers.get_mut(&node) else {
+                continue;
+            };
+            let Some(deltas) = &subscriber.deltas else {
+                continue;
+            };
+            let delta = Delta { revision: output.revision, changes };
+            let sent = if size > MAX_DELTA {
+                Err(TrySendError::Full(delta))
+            } else {
+                deltas.try_send(delta)
+            };
+            match sent {
+                Ok(()) => Counters::add(&self.counters.deltas_sent, 1),
+                Err(error) => {
+                    if matches!(error, TrySendError::Full(_)) {
+                        let name = self.index.node_name(node);
+                        tracing::info!(node = %name, "stream is behind, it will get a snapshot");
+                    }
+                    subscriber.deltas = None;
+                    self.following.remove(node);
+                }
+            }
+        }
+    }
+
+    fn encode(&self, change: &Change) -> Bytes {
+        let bytes = change_to_bytes(change);
+        Counters::add(&self.counters.changes_encoded, 1);
+        Counters::add(&self.counters.bytes_encoded, bytes.len() as u64);
+        bytes
+    }
+
+    /// Whoever asked may be gone by now, which is its own affair: a reply that nobody takes is dropped.
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Subscribe { session, reply } => {
+                let _ = reply.send(self.subscribe(session));
+            }
+            Request::Realized { node, session, at, report } => {
+                if self.subscribers.get(&node).is_some_and(|s| s.session == session) {
+                    self.tracker.realized(node, at, report, &self.index);
+                }
+            }
+            Request::View(reply) => {
+                let _ = reply.send(self.index.view());
+            }
+            Request::Status(reply) => {
+                let subscribers = &self.subscribers;
+                let connected =
+                    |n: u32| subscribers.get(&n).is_some_and(|s| s.alive.strong_count() > 0);
+                let mut status = self.tracker.status(&self.index, connected);
+                status.source.clone_from(&self.source);
+                let warnings = self.intake.warnings.borrow().iter().cloned().collect::<Vec<_>>();
+                status.warnings.extend(warnings.into_iter().map(|w| v1::Warning {
+                    object: w.object,
+                    field: w.field,
+                    message: w.message,
+                }));
+                let _ = reply.send(status);
+            }
+            Request::Ask { node, question, reply } => {
+                let _ = reply.send(self.ask(node, question));
+            }
+        }
+    }
+
+    fn subscribe(&mut self, session: Session) -> Result<Subscription, SubscribeError> {
+        let node = self.index.node_number(&session.node);
+        let number = match session.number {
+            // the same stream again, which had been behind
+            Some(number) => {
+                if self.subscribers.get(&node).is_none_or(|s| s.session != number) {
+                    return Err(SubscribeError::Superseded);
+                }
+                Counters::add(&self.counters.snapshots_slow, 1);
+                number
+            }
+            None => {
+                self.sessions += 1;
+                Counters::add(&self.counters.snapshots_new, 1);
+                self.sessions
+            }
+        };
+        let (delta_tx, delta_rx) = mpsc::channel(DELTA_QUEUE);
+        let (question_tx, question_rx) = mpsc::channel(QUERY_QUEUE);
+        self.tracker.subscribed(node, session.hello, self.index.revision());
+        self.following.insert(node);
+        self.subscribers.insert(
+            node,
+            Subscriber {
+                session: number,
+                alive: Arc::downgrade(&session.alive),
+                deltas: Some(delta_tx),
+                questions: question_tx,
+            },
+        );
+        Ok(Subscription {
+            node,
+            session: number,
+            revision: self.index.revision(),
+            snapshot: self.index.snapshot(node),
+            deltas: delta_rx,
+            questions: question_rx,
+        })
+    }
+
+    fn ask(&self, node: String, question: Question) -> Result<(), QuestionError> {
+        let number = self.index.find_node(&node);
+        let subscriber =
+            number.and_then(|n| self.subscribers.get(&n)).filter(|s| s.alive.strong_count() > 0);
+        let Some(subscriber) = subscriber else {
+            return Err(QuestionError::NotConnected(node));
+        };
+        subscriber.questions.try_send(question).map_err(|error| match error {
+            TrySendError::Full(_) => QuestionError::Busy(node),
+            TrySendError::Closed(_) => QuestionError::NotConnected(node),
+        })
+    }
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}

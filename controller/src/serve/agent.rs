@@ -1,0 +1,294 @@
+//! Streams of agents.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tonic::{Code, Request, Response, Status, Streaming};
+use weir_api::v1::agent_message::Kind as FromAgent;
+use weir_api::v1::controller_message::Kind as ToAgent;
+use weir_api::v1::distribution_server::Distribution;
+use weir_api::v1::{self, AgentMessage, ControllerMessage};
+use weir_api::version;
+
+use super::body::{Body, Out};
+use super::{Context, HANDSHAKE_TIMEOUT, Identity};
+use crate::publish::{HubGone, Question, Session, SubscribeError, Subscription};
+use crate::status::Hello;
+
+/// Size at which a part of a snapshot is full. Units: bytes.
+const SNAPSHOT_PART: usize = 512 << 10;
+
+/// How long a tool may take to read a part of an answer before the agent goes on without it.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an agent says of itself is kept and shown: not more than this of it. Units: characters.
+const MAX_VERSION: usize = 100;
+
+/// The service for agents.
+#[derive(Debug)]
+pub(super) struct Agents {
+    context: Context,
+}
+
+impl Agents {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl Distribution for Agents {
+    type FollowStream = Body<ControllerMessage>;
+
+    async fn follow(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let node = match self.context.identity(&request)? {
+            Identity::Node(node) => node,
+            Identity::Operator(name) => {
+                let reason = format!("operator {name} is no node");
+                return Err(self.context.refuse(request.remote_addr(), &reason));
+            }
+        };
+        let context = self.context.clone();
+        let inbound = request.into_inner();
+        Ok(Response::new(Body::new(|out| follow(context, node, inbound, out))))
+    }
+}
+
+/// Questions this stream has passed on, by number.
+#[derive(Debug, Default)]
+struct Questions {
+    last: AtomicU64,
+    open: Mutex<HashMap<u64, mpsc::Sender<Result<Bytes, String>>>>,
+}
+
+impl Questions {
+    fn add(&self, parts: mpsc::Sender<Result<Bytes, String>>) -> u64 {
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // whoever stopped waiting for an answer that never came
+        open.retain(|_, parts| !parts.is_closed());
+        open.insert(id, parts);
+        id
+    }
+
+    fn part_of(&self, answer: &v1::Answer) -> Option<mpsc::Sender<Result<Bytes, String>>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if answer.last || !answer.error.is_empty() {
+            open.remove(&answer.query)
+        } else {
+            open.get(&answer.query).cloned()
+        }
+    }
+
+    fn forget(&self, query: u64) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&query);
+    }
+}
+
+async fn follow(
+    context: Context,
+    node: String,
+    mut inbound: Streaming<AgentMessage>,
+    out: Out<ControllerMessage>,
+) -> Result<(), Status> {
+    let hello = greet(&context, &node, &mut inbound).await?;
+    tracing::info!(%node, agent = %hello.agent_version, ovs = %hello.ovs_version, "agent connected");
+    let session =
+        Session { node: node.as_str().into(), hello, number: None, alive: Arc::default() };
+    let questions = Questions::default();
+    // which subscription a report is about: none before the first
+    let (current_tx, current_rx) = watch::channel(None);
+    let result = tokio::select! {
+        // both ways at once: an agent that waits for us to read must not keep us from writing
+        end = read(&context, &node, &mut inbound, &questions, current_rx) => end,
+        end = write(&context, session, &out, &questions, &current_tx) => end,
+        () = context.drain.cancelled() => Err(Status::unavailable("the controller is shutting down")),
+    };
+    match &result {
+        Ok(()) => tracing::info!(%node, "agent disconnected"),
+        Err(status) => {
+            tracing::info!(%node, code = ?status.code(), reason = status.message(), "stream ended");
+        }
+    }
+    result
+}
+
+/// The first message: who the agent is and what it speaks.
+async fn greet(
+    context: &Context,
+    node: &str,
+    inbound: &mut Streaming<AgentMessage>,
+) -> Result<Hello, Status> {
+    let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no hello in time"))?;
+    let first = first.map_err(|status| malformed(context, node, &status))?;
+    let hello = match first.and_then(|m| m.kind) {
+        Some(FromAgent::Hello(hello)) => hello,
+        _ => {
+            context.refusals.malformed.fetch_add(1, Ordering::Relaxed);
+            return Err(Status::invalid_argument("the first message must be hello"));
+        }
+    };
+    if hello.node != node {
+        context.refusals.wrong_node.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(certificate = %node, hello = ?cut(&hello.node), "refused: speaks for another node");
+        return Err(Status::permission_denied(format!(
+            "the certificate is that of node {node}, hello says {:?}",
+            cut(&hello.node)
+        )));
+    }
+    version::agree(hello.protocol).map_err(|error| {
+        context.refusals.version.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%node, %error, "refused");
+        Status::failed_precondition(error.to_string())
+    })?;
+    Ok(Hello { agent_version: cut(&hello.agent_version), ovs_version: cut(&hello.ovs_version) })
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_VERSION).collect()
+}
+
+/// A stream that cannot be read any more. The agent went away, or sent what nobody should.
+fn malformed(context: &Context, node: &str, status: &Status) -> Status {
+    match status.code() {
+        Code::Internal | Code::OutOfRange | Code::ResourceExhausted => {
+            context.refusals.malformed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%node, reason = status.message(), "malformed message, stream closed");
+            let code = match status.code() {
+                Code::Internal => Code::InvalidArgument,
+                code => code,
+            };
+            Status::new(code, status.message())
+        }
+        _ => status.clone(),
+    }
+}
+
+/// Takes what the agent says.
+async fn read(
+    context: &Context,
+    node: &str,
+    inbound: &mut Streaming<AgentMessage>,
+    questions: &Questions,
+    current: watch::Receiver<Option<(u32, u64)>>,
+) -> Result<(), Status> {
+    loop {
+        let message =
+            inbound.message().await.map_err(|status| malformed(context, node, &status))?;
+        let Some(message) = message else {
+            return Ok(());
+        };
+        match message.kind {
+            Some(FromAgent::Realized(report)) => {
+                // before the first subscription there is nothing it could be about
+                let subscription = *current.borrow();
+                if let Some((number, session)) = subscription {
+                    context.hub.realized(number, session, report).await.map_err(gone)?;
+                }
+            }
+            Some(FromAgent::Answer(answer)) => {
+                let Some(parts) = questions.part_of(&answer) else {
+                    continue;
+                };
+                let query = answer.query;
+                let part =
+                    if answer.error.is_empty() { Ok(answer.data) } else { Err(answer.error) };
+                let sent = tokio::time::timeout(ANSWER_PATIENCE, parts.send(part)).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    questions.forget(query);
+                }
+            }
+            Some(FromAgent::Hello(_)) => {
+                context.refusals.malformed.fetch_add(1, Ordering::Relaxed);
+                return Err(Status::invalid_argument("hello comes first, and once"));
+            }
+            // of a later version
+            None => {}
+        }
+    }
+}
+
+/// Tells the agent what it needs to know: a snapshot, what follows, and another snapshot when it fell behind.
+async fn write(
+    context: &Context,
+    mut session: Session,
+    out: &Out<ControllerMessage>,
+    questions: &Questions,
+    current: &watch::Sender<Option<(u32, u64)>>,
+) -> Result<(), Status> {
+    context.hub.synced().await.map_err(gone)?;
+    loop {
+        let subscription = match context.hub.subscribe(session.clone()).await {
+            Ok(subscription) => subscription,
+            Err(error @ SubscribeError::Superseded) => {
+                return Err(Status::aborted(error.to_string()));
+            }
+            Err(SubscribeError::Gone(error)) => return Err(gone(error)),
+        };
+        session.number = Some(subscription.session);
+        current.send_replace(Some((subscription.node, subscription.session)));
+        forward(context, subscription, out, questions).await?;
+    }
+}
+
+/// Serves one subscription until it ends.
+async fn forward(
+    context: &Context,
+    subscription: Subscription,
+    out: &Out<ControllerMessage>,
+    questions: &Questions,
+) -> Result<(), Status> {
+    let Subscription { revision, snapshot, mut deltas, questions: mut asked, .. } = subscription;
+    let begin = v1::SnapshotBegin {
+        revision,
+        protocol: version::PROTOCOL,
+        controller: context.name.to_string(),
+    };
+    send(out, ToAgent::SnapshotBegin(begin)).await?;
+    let mut part = v1::Batch { revision, changes: Vec::new() };
+    let mut size = 0;
+    for change in snapshot {
+        if size > 0 && size + change.len() > SNAPSHOT_PART {
+            let full = std::mem::replace(&mut part, v1::Batch { revision, changes: Vec::new() });
+            send(out, ToAgent::Batch(full)).await?;
+            size = 0;
+        }
+        size += change.len();
+        part.changes.push(change);
+    }
+    send(out, ToAgent::Batch(part)).await?;
+    send(out, ToAgent::SnapshotEnd(v1::SnapshotEnd { revision })).await?;
+    loop {
+        tokio::select! {
+            delta = deltas.recv() => {
+                let Some(delta) = delta else {
+                    return Ok(());
+                };
+                let batch = v1::Batch { revision: delta.revision, changes: delta.changes };
+                send(out, ToAgent::Batch(batch)).await?;
+            }
+            Some(Question { what, parts }) = asked.recv() => {
+                let id = questions.add(parts);
+                send(out, ToAgent::Query(v1::Query { id, what })).await?;
+            }
+        }
+    }
+}
+
+async fn send(out: &Out<ControllerMessage>, kind: ToAgent) -> Result<(), Status> {
+    out.send(ControllerMessage { kind: Some(kind) }).await
+}
+
+pub(super) fn gone(error: HubGone) -> Status {
+    Status::unavailable(error.to_string())
+}

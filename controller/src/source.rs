@@ -1,0 +1,85 @@
+//! Where events come from.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::event::Event;
+
+pub mod dir;
+
+/// Batches that may wait for the index. Few: a source that is ahead of the index gains nothing by going on, and while it
+/// waits it can put more changes into one batch.
+pub const QUEUE: usize = 16;
+
+/// What a source saw at one time: one change of the picture.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// When the source saw it; latencies count from here.
+    pub at: Instant,
+    pub events: Vec<Event>,
+}
+
+/// Something that does not mean what its author thinks: a bad field, a file that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Warning {
+    /// `NetworkPolicy shop/db`, or the file.
+    pub object: String,
+    /// `spec.ingress[0].from[1].ipBlock.cidr`, or the line.
+    pub field: String,
+    pub message: String,
+}
+
+/// All warnings that hold now.
+pub type Warnings = Arc<[Warning]>;
+
+/// A source's end of the line.
+#[derive(Debug)]
+pub struct Feed {
+    batches: mpsc::Sender<Batch>,
+    warnings: watch::Sender<Warnings>,
+}
+
+/// The index' end of the line.
+#[derive(Debug)]
+pub struct Intake {
+    pub batches: mpsc::Receiver<Batch>,
+    pub warnings: watch::Receiver<Warnings>,
+}
+
+/// The index is gone, and nobody is left to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nobody takes the events any more")]
+pub struct Closed;
+
+/// A line from a source to the index.
+pub fn line() -> (Feed, Intake) {
+    let (batch_tx, batch_rx) = mpsc::channel(QUEUE);
+    let (warning_tx, warning_rx) = watch::channel(Warnings::from([]));
+    let feed = Feed { batches: batch_tx, warnings: warning_tx };
+    (feed, Intake { batches: batch_rx, warnings: warning_rx })
+}
+
+impl Feed {
+    /// Hands over a batch; nothing happens for an empty one.
+    ///
+    /// Errors: [`Closed`].
+    pub async fn send(&self, at: Instant, events: Vec<Event>) -> Result<(), Closed> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.batches.send(Batch { at, events }).await.map_err(|_| Closed)
+    }
+
+    /// Replaces the warnings.
+    pub fn warn(&self, warnings: Vec<Warning>) {
+        self.warnings.send_if_modified(|old| {
+            let changed = **old != *warnings;
+            if changed {
+                *old = warnings.into();
+            }
+            changed
+        });
+    }
+}

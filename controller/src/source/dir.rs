@@ -1,0 +1,189 @@
+//! A directory of ordinary manifests, followed while it changes.
+//!
+//! `*.yaml`, `*.yml` and `*.json` at any depth, several documents or a `List` per file; names that start with a dot are
+//! not looked at, which is where editors and mounted ConfigMaps keep what is not meant to be read directly.
+//!
+//! # Never a half-written file
+//!
+//! A file is read when its own event says that its writer is done: it was closed after writing, or moved here. What is
+//! on its way is left alone. A file that is gone gets [`REMOVAL_GRACE`] to come back, because editors save by moving the
+//! old file away first, and a policy must not be missing for that moment. A file that cannot be read or parsed keeps the
+//! objects it had.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir_runtime::backoff::Backoff;
+use weir_runtime::ready::Gate;
+
+use super::{Closed, Feed, Warning};
+use crate::event::Event;
+
+mod generation;
+mod tree;
+mod watch;
+
+use tree::Tree;
+use watch::{Follower, Seen};
+
+/// How long a file may be gone before its objects are.
+pub const REMOVAL_GRACE: Duration = Duration::from_millis(50);
+
+/// Pauses between looks at a directory that is not there.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Why a directory cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirError {
+    #[error("{path} cannot be read; create it, or correct --source")]
+    Open { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be watched for changes")]
+    Watch { path: PathBuf, source: io::Error },
+    #[error("{path} is gone; its objects stay in force until it is back")]
+    Gone { path: PathBuf },
+}
+
+impl DirError {
+    fn warning(&self) -> Warning {
+        let (path, cause) = match self {
+            Self::Open { path, source } | Self::Watch { path, source } => {
+                (path, source.to_string())
+            }
+            Self::Gone { path } => (path, String::new()),
+        };
+        let colon = if cause.is_empty() { "" } else { ": " };
+        Warning {
+            object: path.display().to_string(),
+            field: String::new(),
+            message: format!("{self}{colon}{cause}"),
+        }
+    }
+}
+
+/// Follows a directory until nobody takes the events any more. One that is not there yet, or vanishes, is waited for.
+pub async fn run(root: PathBuf, feed: Feed, gate: Gate) {
+    let mut source = Source { tree: Tree::new(&root), root, feed, synced: false, gate };
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    loop {
+        let error = match source.follow(&mut backoff).await {
+            Ok(Closed) => return,
+            Err(error) => error,
+        };
+        let warning = error.warning();
+        if !source.tree.has_problem(&warning) {
+            tracing::warn!("{}", warning.message);
+        }
+        if !source.synced {
+            source.gate.close(&warning.message);
+        }
+        source.tree.set_problem(Some(warning));
+        source.feed.warn(source.tree.warnings());
+        backoff.wait().await;
+    }
+}
+
+struct Source {
+    root: PathBuf,
+    tree: Tree,
+    feed: Feed,
+    gate: Gate,
+    synced: bool,
+}
+
+impl Source {
+    /// Scans the directory and follows it until that ends.
+    async fn follow(&mut self, backoff: &mut Backoff) -> Result<Closed, DirError> {
+        let mut follower = Follower::new(&self.root)?;
+        let at = Instant::now();
+        let root = self.root.clone();
+        self.blocking(&mut follower, move |tree, follower| follower.scan(tree, &root)).await?;
+        backoff.reset();
+        self.tree.set_problem(None);
+        if self.publish(at).await.is_err() {
+            return Ok(Closed);
+        }
+        loop {
+            let seen = follower.next().await?;
+            let at = Instant::now();
+            self.blocking(&mut follower, move |tree, follower| act(tree, follower, seen)).await?;
+            if self.publish(at).await.is_err() {
+                return Ok(Closed);
+            }
+        }
+    }
+
+    async fn publish(&mut self, at: Instant) -> Result<(), Closed> {
+        let mut events = self.tree.commit();
+        self.feed.warn(self.tree.warnings());
+        if !self.synced {
+            events.push(Event::Synced);
+        }
+        self.feed.send(at, events).await?;
+        if !self.synced {
+            self.synced = true;
+            self.gate.open();
+            tracing::info!(directory = %self.root.display(), objects = self.tree.len(), "read");
+        }
+        Ok(())
+    }
+
+    /// Reads files on a thread where that may take its time.
+    async fn blocking(
+        &mut self,
+        follower: &mut Follower,
+        work: impl FnOnce(&mut Tree, &mut watch::Reader) -> Result<(), DirError> + Send + 'static,
+    ) -> Result<(), DirError> {
+        let mut tree = std::mem::take(&mut self.tree);
+        let mut reader = follower.take_reader();
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&mut tree, &mut reader);
+            (tree, reader, result)
+        });
+        match done.await {
+            Ok((tree, reader, result)) => {
+                self.tree = tree;
+                follower.put_reader(reader);
+                result
+            }
+            Err(error) => match error.try_into_panic() {
+                // the state is lost: let the task's owner see it
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
+/// Reads what the events speak of.
+fn act(tree: &mut Tree, reader: &mut watch::Reader, seen: Vec<Seen>) -> Result<(), DirError> {
+    for seen in seen {
+        match seen {
+            Seen::Written(path) => reader.read(tree, &path),
+            Seen::Missing(path) => reader.drop_if_gone(tree, &path),
+            Seen::Directory(path) => match reader.scan(tree, &path) {
+                Err(error) if path != tree.root() => {
+                    tracing::warn!("{}", error.warning().message);
+                }
+                result => result?,
+            },
+            Seen::MissingDirectory(path) => reader.drop_under_if_gone(tree, &path),
+        }
+    }
+    Ok(())
+}
+
+/// A name that is read: not hidden, and of a known ending.
+fn is_manifest(path: &Path) -> bool {
+    !is_hidden(path)
+        && path
+            .extension()
+            .and_then(|e| e.to_str())
+            .is_some_and(|e| ["yaml", "yml", "json"].contains(&e))
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
+}

@@ -1,0 +1,383 @@
+//! Files and the objects in them: what is in force, and what changed since the last look. No file is touched here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use weir_policy::ids::{PolicyKey, Str};
+use weir_policy::k8s::{self, Object};
+use weir_policy::world::PodKey;
+
+use super::super::Warning;
+use super::generation::Generations;
+use crate::event::Event;
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Name {
+    Namespace(Str),
+    Node(Str),
+    Pod(PodKey),
+    Policy(PolicyKey),
+}
+
+/// One object as a file has it.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    name: Name,
+    object: Object,
+    /// The whole manifest of a policy; nothing for the others, which their objects say all about.
+    manifest: Value,
+    warnings: Vec<Warning>,
+}
+
+/// What tells one content of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    /// Nanoseconds.
+    pub(super) modified: i128,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    stamp: Option<Stamp>,
+    entries: Vec<Arc<Entry>>,
+    problems: Vec<Warning>,
+}
+
+/// The directory as far as it was read.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    root: PathBuf,
+    files: BTreeMap<PathBuf, File>,
+    /// Which files have an object; the first in path order is in force.
+    holders: HashMap<Name, BTreeSet<PathBuf>>,
+    /// What the events so far have told.
+    live: HashMap<Name, Arc<Entry>>,
+    /// Pods by their UIDs; the first in order of names has it.
+    uids: HashMap<Str, BTreeSet<PodKey>>,
+    /// Objects to look at on the next commit.
+    touched: BTreeSet<Name>,
+    generations: Generations,
+    /// What is wrong with the directory itself.
+    problem: Option<Warning>,
+}
+
+impl Tree {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), ..Self::default() }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Objects in force.
+    pub(super) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    pub(super) fn set_problem(&mut self, problem: Option<Warning>) {
+        self.problem = problem;
+    }
+
+    pub(super) fn has_problem(&self, problem: &Warning) -> bool {
+        self.problem.as_ref() == Some(problem)
+    }
+
+    pub(super) fn stamp(&self, path: &Path) -> Option<Stamp> {
+        self.files.get(path)?.stamp
+    }
+
+    pub(super) fn paths_under(&self, directory: &Path) -> Vec<PathBuf> {
+        let under = self.files.keys().filter(|p| p.starts_with(directory));
+        under.cloned().collect()
+    }
+
+    /// A file was read, or could not be.
+    pub(super) fn set(&mut self, path: &Path, stamp: Option<Stamp>, text: Result<String, String>) {
+        let shown = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
+        let (mut entries, problems, complete) = match text {
+            Ok(text) => parse(&shown, &text),
+            Err(message) => {
+                let problem = Warning { object: shown, field: String::new(), message };
+                (Vec::new(), vec![problem], false)
+            }
+        };
+        let file = self.files.entry(path.to_owned()).or_default();
+        for problem in problems.iter().filter(|p| !file.problems.contains(p)) {
+            tracing::warn!("{}: {}: {}", problem.object, problem.field, problem.message);
+        }
+        file.stamp = stamp;
+        file.problems = problems;
+        let old = std::mem::take(&mut file.entries);
+        if !complete {
+            // what it had may be what can no longer be read: it stays
+            let kept: Vec<_> = old
+                .iter()
+                .filter(|o| entries.iter().all(|e: &Arc<Entry>| e.name != o.name))
+                .cloned()
+                .collect();
+            entries.extend(kept);
+        }
+        file.entries.clone_from(&entries);
+        for entry in old.iter().chain(&entries) {
+            self.touched.insert(entry.name.clone());
+        }
+        for entry in old {
+            self.unhold(&entry.name, path);
+        }
+        for entry in entries {
+            self.holders.entry(entry.name.clone()).or_default().insert(path.to_owned());
+        }
+    }
+
+    /// A file is gone.
+    pub(super) fn remove(&mut self, path: &Path) {
+        for entry in self.files.remove(path).map(|f| f.entries).unwrap_or_default() {
+            self.touched.insert(entry.name.clone());
+            self.unhold(&entry.name, path);
+        }
+    }
+
+    fn unhold(&mut self, name: &Name, path: &Path) {
+        if let Some(holders) = self.holders.get_mut(name) {
+            holders.remove(path);
+            if holders.is_empty() {
+                self.holders.remove(name);
+            }
+        }
+    }
+
+    /// The entry in force: the first in the first file.
+    fn winner(&self, name: &Name) -> Option<Arc<Entry>> {
+        let file = self.files.get(self.holders.get(name)?.first()?)?;
+        file.entries.iter().find(|e| e.name == *name).cloned()
+    }
+
+    /// What changed since the last commit, as events.
+    pub(super) fn commit(&mut self) -> Vec<Event> {
+        let touched = std::mem::take(&mut self.touched);
+        let mut changed = BTreeMap::new();
+        // a UID that changes hands touches the other pods that carry it
+        let mut sharing = BTreeSet::new();
+        for name in &touched {
+            let new = self.winner(name);
+            let old = match &new {
+                Some(new) => self.live.insert(name.clone(), Arc::clone(new)),
+                None => self.live.remove(name),
+            };
+            self.note_uid(name, old.as_deref(), new.as_deref(), &mut sharing);
+            if old != new {
+                changed.insert(name.clone(), (old, new));
+            }
+        }
+        for name in sharing.into_iter().map(Name::Pod) {
+            let entry = self.live.get(&name).cloned();
+            changed.entry(name).or_insert_with(|| (entry.clone(), entry));
+        }
+        let mut out = Vec::new();
+        for (name, (old, new)) in changed {
+            match (old, new) {
+                (_, Some(entry)) => out.push(self.applied(&entry)),
+                (Some(_), None) => out.push(deleted(name)),
+                (None, None) => {}
+            }
+        }
+        out
+    }
+
+    fn note_uid(
+        &mut self,
+        name: &Name,
+        old: Option<&Entry>,
+        new: Option<&Entry>,
+        sharing: &mut BTreeSet<PodKey>,
+    ) {
+        let Name::Pod(key) = name else {
+            return;
+        };
+        let uid = |entry: Option<&Entry>| match entry.map(|e| &e.object) {
+            Some(Object::Pod(pod)) if !pod.uid.is_empty() => Some(pod.uid.clone()),
+            _ => None,
+        };
+        let (old, new) = (uid(old), uid(new));
+        if old == new {
+            return;
+        }
+        if let Some(uid) = old
+            && let Some(keys) = self.uids.get_mut(&uid)
+        {
+            keys.remove(key);
+            sharing.extend(keys.iter().cloned());
+            if keys.is_empty() {
+                self.uids.remove(&uid);
+            }
+        }
+        if let Some(uid) = new {
+            let keys = self.uids.entry(uid).or_default();
+            sharing.extend(keys.iter().cloned());
+            keys.insert(key.clone());
+        }
+    }
+
+    fn applied(&mut self, entry: &Entry) -> Event {
+        match &entry.object {
+            Object::Namespace { name, labels } => {
+                Event::NamespaceApplied { name: name.clone(), labels: labels.clone() }
+            }
+            Object::Node(node) => Event::NodeApplied(node.clone()),
+            Object::Pod(pod) => {
+                let mut pod = pod.clone();
+                let first = self.uids.get(&pod.uid).and_then(BTreeSet::first);
+                if first.is_some_and(|key| *key != pod.key()) {
+                    // two objects cannot be one; the warning says so
+                    pod.uid = "".into();
+                }
+                Event::PodApplied(pod)
+            }
+            Object::NetworkPolicy(object) => {
+                let mut object = Box::new(object.clone());
+                let mut manifest = trimmed(&object.policy.key, &entry.manifest);
+                if object.policy.generation == 0 {
+                    let spec = entry.manifest.get("spec");
+                    object.policy.generation = self.generations.of(&object.policy.key, spec);
+                }
+                manifest["metadata"]["generation"] = object.policy.generation.into();
+                Event::PolicyApplied { object, manifest: manifest.to_string().into() }
+            }
+        }
+    }
+
+    /// Everything that is wrong now.
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let mut out: Vec<Warning> = self.problem.iter().cloned().collect();
+        for file in self.files.values() {
+            out.extend(file.problems.iter().cloned());
+            out.extend(file.entries.iter().flat_map(|e| e.warnings.iter().cloned()));
+        }
+        let mut twice: Vec<_> = self.holders.iter().filter(|(_, files)| files.len() > 1).collect();
+        twice.sort();
+        for (name, files) in twice {
+            let shown = |p: &PathBuf| p.strip_prefix(&self.root).unwrap_or(p).display().to_string();
+            let files: Vec<String> = files.iter().map(shown).collect();
+            out.push(Warning {
+                object: title(name),
+                field: String::new(),
+                message: format!("is in {}; the first is in force", files.join(" and ")),
+            });
+        }
+        for (uid, keys) in self.uids.iter().filter(|(_, keys)| keys.len() > 1) {
+            for (namespace, name) in keys.iter().skip(1) {
+                out.push(Warning {
+                    object: format!("Pod {namespace}/{name}"),
+                    field: "metadata.uid".to_owned(),
+                    message: format!("{uid} belongs to another pod of the directory; not used"),
+                });
+            }
+        }
+        out
+    }
+}
+
+fn title(name: &Name) -> String {
+    match name {
+        Name::Namespace(name) => format!("Namespace {name}"),
+        Name::Node(name) => format!("Node {name}"),
+        Name::Pod((namespace, name)) => format!("Pod {namespace}/{name}"),
+        Name::Policy(key) => format!("NetworkPolicy {key}"),
+    }
+}
+
+fn deleted(name: Name) -> Event {
+    // whatever has the name goes: a directory has no second object of one name behind it
+    let uid = Str::from("");
+    match name {
+        Name::Namespace(name) => Event::NamespaceDeleted { name },
+        Name::Node(name) => Event::NodeDeleted { name },
+        Name::Pod((namespace, name)) => Event::PodDeleted { namespace, name, uid },
+        Name::Policy(key) => Event::PolicyDeleted { key, uid },
+    }
+}
+
+/// A policy's manifest without what policy does not depend on.
+fn trimmed(key: &PolicyKey, manifest: &Value) -> Value {
+    let mut metadata = json!({ "namespace": &*key.namespace, "name": &*key.name });
+    if let Some(uid) = manifest.pointer("/metadata/uid") {
+        metadata["uid"] = uid.clone();
+    }
+    let mut out = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata,
+    });
+    if let Some(spec) = manifest.get("spec") {
+        out["spec"] = spec.clone();
+    }
+    out
+}
+
+/// The objects of a text, what is wrong with it, and whether all of it could be understood.
+fn parse(file: &str, text: &str) -> (Vec<Arc<Entry>>, Vec<Warning>, bool) {
+    let (documents, rejections) = k8s::read_documents(text);
+    let mut complete = rejections.is_empty();
+    let mut problems: Vec<Warning> = rejections.into_iter().map(|r| rejected(file, r)).collect();
+    let mut entries: Vec<Arc<Entry>> = Vec::new();
+    for value in documents.into_iter().flat_map(k8s::flatten) {
+        let (object, warnings) = match k8s::object(&value) {
+            Ok(read) => read,
+            Err(rejection) => {
+                complete = false;
+                problems.push(rejected(file, rejection));
+                continue;
+            }
+        };
+        let warnings: Vec<Warning> = warnings
+            .into_iter()
+            .map(|w| {
+                let space = if w.value.is_empty() { "" } else { ": " };
+                let message = format!("{}{space}{} ({file})", w.value, w.reason);
+                Warning { object: w.object, field: w.field, message }
+            })
+            .collect();
+        let Some(object) = object else {
+            problems.extend(warnings);
+            continue;
+        };
+        let (name, manifest) = match &object {
+            Object::Namespace { name, .. } => (Name::Namespace(name.clone()), Value::Null),
+            Object::Node(node) => (Name::Node(node.name.clone()), Value::Null),
+            Object::Pod(pod) => (Name::Pod(pod.key()), Value::Null),
+            Object::NetworkPolicy(p) => (Name::Policy(p.policy.key.clone()), value),
+        };
+        if entries.iter().any(|e| e.name == name) {
+            problems.push(Warning {
+                object: title(&name),
+                field: String::new(),
+                message: format!("is twice in {file}; the first is in force"),
+            });
+            continue;
+        }
+        entries.push(Arc::new(Entry { name, object, manifest, warnings }));
+    }
+    (entries, problems, complete)
+}
+
+fn rejected(file: &str, rejection: k8s::Rejection) -> Warning {
+    let k8s::Rejection { object, field, value, reason } = rejection;
+    let colon = if field.is_empty() { "" } else { ": " };
+    let space = if value.is_empty() { "" } else { ": " };
+    Warning {
+        object: file.to_owned(),
+        field: format!("{object}{colon}{field}"),
+        message: format!("{value}{space}{reason}"),
+    }
+}
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;
