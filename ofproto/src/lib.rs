@@ -28,6 +28,7 @@
 //! ```
 
 #![warn(missing_docs)]
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 pub mod action;
 pub mod bundle;

@@ -58,8 +58,8 @@ async fn encode(first: u32, mods: &[FlowMod]) -> Result<Vec<Bytes>, BundleError>
     let mut chunks = Vec::new();
     let mut out = BytesMut::with_capacity(2 * CHUNK);
     control(first, BundleControlType::OPEN, first, &mut out)?;
-    for (index, flow_mod) in mods.iter().enumerate() {
-        let xid = first + 1 + index as u32;
+    // The additions have the xids behind that of the OPEN.
+    for ((index, flow_mod), xid) in mods.iter().enumerate().zip(first + 1..) {
         encode_add(first, FLAGS, flow_mod, xid, &mut out)
             .map_err(|source| BundleError::Encode { index, source })?;
         if out.len() >= CHUNK {

@@ -208,11 +208,28 @@ pub(super) struct BundleState {
     changed: Notify,
 }
 
+/// What came back for a control message.
+type Answer = Option<Result<(), ErrorMsg>>;
+
 #[derive(Default)]
 struct BundleInner {
     refused: Option<(usize, ErrorMsg)>,
-    answers: [Option<Result<(), ErrorMsg>>; 4],
+    open: Answer,
+    close: Answer,
+    commit: Answer,
+    discard: Answer,
     ended: bool,
+}
+
+impl BundleInner {
+    fn answer(&mut self, control: Control) -> &mut Answer {
+        match control {
+            Control::Open => &mut self.open,
+            Control::Close => &mut self.close,
+            Control::Commit => &mut self.commit,
+            Control::Discard => &mut self.discard,
+        }
+    }
 }
 
 impl BundleState {
@@ -249,10 +266,10 @@ impl BundleState {
         let mut inner = self.inner();
         match (control, message) {
             (Some(control), Message::Error(error)) => {
-                inner.answers[control as usize] = Some(Err(error));
+                *inner.answer(control) = Some(Err(error));
             }
             (Some(control), Message::BundleControl(_)) => {
-                inner.answers[control as usize] = Some(Ok(()));
+                *inner.answer(control) = Some(Ok(()));
             }
             (None, Message::Error(error)) => {
                 let index = offset as usize - 1;
@@ -279,15 +296,15 @@ impl BundleState {
 
     /// The refusal of a control message, if it has come.
     pub(super) fn failed(&self, control: Control) -> Option<ErrorMsg> {
-        self.inner().answers[control as usize].as_ref().and_then(|a| a.clone().err())
+        self.inner().answer(control).as_ref().and_then(|a| a.clone().err())
     }
 
     /// Waits for the answer to a control message; `None` when the connection has ended.
     pub(super) async fn answer(&self, control: Control) -> Option<Result<(), ErrorMsg>> {
         loop {
             {
-                let inner = self.inner();
-                if let Some(answer) = &inner.answers[control as usize] {
+                let mut inner = self.inner();
+                if let Some(answer) = inner.answer(control) {
                     return Some(answer.clone());
                 }
                 if inner.ended {

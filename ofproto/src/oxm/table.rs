@@ -430,6 +430,11 @@ const NONE: u8 = 0xff;
 
 type Rows = [[u8; 128]; 4];
 
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "runs at compile time, where a wrong index does not compile"
+)]
 const fn rows(sub: bool) -> Rows {
     let mut rows = [[NONE; 128]; 4];
     let mut row = 0;

@@ -9,7 +9,7 @@ use crate::wire::{Reader, put_uint};
 /// The mask bit of an OXM header.
 const HAS_MASK: u32 = 0x100;
 /// The longest value a [`FieldMatch`] holds; longer ones are a [`WideField`].
-const MAX_VALUE: usize = 16;
+const MAX_VALUE: u8 = 16;
 
 /// One field of a match: value and mask, right-aligned, as wide as [`Field::bits`].
 ///
@@ -115,10 +115,11 @@ impl Tlv {
         };
         let masked = header & HAS_MASK != 0;
         let bytes = if masked { payload.len() / 2 } else { payload.len() };
-        if bytes > MAX_VALUE || (masked && payload.len() % 2 != 0) {
+        let odd = masked && !payload.len().is_multiple_of(2);
+        let Some(width) = u8::try_from(bytes).ok().filter(|n| *n <= MAX_VALUE && !odd) else {
             return wide(whole);
-        }
-        let field = Field::of_match(class, experimenter, number >> 1, (bytes & 0x1f) as u8);
+        };
+        let field = Field::of_match(class, experimenter, number >> 1, width);
         let value = payload.uint("OXM value", bytes)?;
         if masked {
             let mask = payload.uint("OXM mask", bytes)?;
