@@ -5,6 +5,7 @@
 //! - [`labels`], [`net`], [`port`], [`rule`], [`group`]: the normal form of policies and of what they select;
 //! - [`world`]: an immutable picture of namespaces, pods, nodes and policies;
 //! - [`eval`] and [`explain`]: the oracle (world + connection -> verdict with its reasons), written for clarity;
+//! - [`analyze`]: everything one end may open to another, as exact sets of ports;
 //! - [`state`]: what one node is told, and the changes that travel on the wire;
 //! - [`compile`]: world -> the state of one node, from nothing (the incremental path must equal it);
 //! - `k8s` (feature): manifests -> normal form; `strategy` (feature): generators for tests.
@@ -22,6 +23,7 @@
     reason = "`Str` is a string that happens to be counted; `.clone()` reads as for any string"
 )]
 
+pub mod analyze;
 pub mod compile;
 pub mod eval;
 pub mod explain;

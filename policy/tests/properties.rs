@@ -5,10 +5,11 @@
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use weir_policy::eval::{self, Connection, End, L4, Reason, Verdict};
+use weir_policy::port::Protocol;
 use weir_policy::rule::{Direction, Peers, PolicyObject, Services};
 use weir_policy::strategy::{self, Probe};
 use weir_policy::world::World;
-use weir_policy::{compile, explain, k8s};
+use weir_policy::{analyze, compile, explain, k8s};
 
 /// `PROPTEST_CASES` overrides it.
 fn cases(n: u32) -> ProptestConfig {
@@ -136,6 +137,44 @@ proptest! {
                 let after = eval::verdict(&changed, &c);
                 prop_assert!(after.side(direction).allowed, "{:?}\n{}\n{}", c, change.text, manifest);
             }
+        }
+    }
+
+    /// Sets of ports say the same as the evaluator, port by port.
+    #[test]
+    fn reach_is_the_oracle_at_every_port(world in strategy::world(), probes in strategy::probes(8)) {
+        for c in connections(&world, &probes) {
+            let reach = analyze::reach(&world, &c);
+            prop_assert!(reach.is_exact());
+            for protocol in Protocol::ALL {
+                let ports = strategy::PORTS.iter().flat_map(|p| [p.saturating_sub(1), *p, p.saturating_add(1)]);
+                for dport in ports {
+                    let one = Connection { l4: L4::Port { protocol, dport }, ..c.clone() };
+                    prop_assert_eq!(eval::verdict(&world, &one).allowed(), reach.surely.contains(protocol, dport),
+                        "{:?} {}", one, reach.surely);
+                }
+            }
+            let ping = Connection { l4: L4::Other { ip_protocol: 47 }, ..c };
+            prop_assert_eq!(eval::verdict(&world, &ping).allowed(), reach.surely.others());
+        }
+    }
+
+    /// The chosen outside addresses stand for all others.
+    #[test]
+    fn outside_addresses_are_enough(world in strategy::world(), probes in strategy::probes(4), address in any::<u32>(), narrow in any::<bool>()) {
+        let address = std::net::Ipv4Addr::from(if narrow { 0x0a0a_0000 | (address & 0x3ff) } else { address });
+        let address = std::net::IpAddr::from(address);
+        if !matches!(eval::end(&world, address), End::External(_)) {
+            return Ok(());
+        }
+        let chosen = analyze::outside_addresses(&world);
+        for a in &chosen {
+            prop_assert!(matches!(eval::end(&world, *a), End::External(_)), "{}", a);
+        }
+        for c in connections(&world, &probes) {
+            let to = |a| analyze::reach(&world, &Connection { dst: End::External(a), ..c.clone() });
+            let wanted = to(address);
+            prop_assert!(chosen.iter().any(|a| to(*a) == wanted), "{:?} -> {}", c.src, address);
         }
     }
 
