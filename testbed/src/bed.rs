@@ -15,13 +15,15 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::thread;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::{self, Mac};
 use crate::error::{During, Error, Result};
 use crate::home::Home;
 use crate::host::{Host, HostName, NODE, Outside, WORLD, Workload};
 use crate::netns::{self, Inside};
 use crate::ovs::{BRIDGE, Ovs, UPLINK};
-use crate::probe::{Engine, Service};
+use crate::probe::{Engine, Service, Serving};
 use crate::{command, require};
 
 /// What a testbed starts with.
@@ -46,6 +48,46 @@ pub struct Node {
     port: String,
 }
 
+/// The part of the namespace that joins the nodes and holds the controller.
+pub const INFRA: &str = "infra";
+/// The file that says who is there.
+const HOSTS: &str = "hosts.json";
+
+/// A host as [`HOSTS`] has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Saved {
+    pub namespace: String,
+    pub addresses: Vec<IpAddr>,
+    pub services: Vec<Service>,
+    /// Of pods.
+    pub node: Option<String>,
+}
+
+/// Who is in a testbed that is up.
+///
+/// Errors: [`Error::NotUp`].
+pub fn saved(name: &str) -> Result<BTreeMap<HostName, Saved>> {
+    let file = crate::home::dir_of(name).join(HOSTS);
+    let Ok(text) = std::fs::read(&file) else {
+        return Err(Error::NotUp(name.to_owned()));
+    };
+    serde_json::from_slice(&text).map_err(|e| Error::Content {
+        file,
+        field: "hosts".to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+/// Serves the hosts of a testbed that [`Testbed::leave_up`] left, as long as the result lives.
+pub fn serve_saved(name: &str) -> Result<(Engine, Vec<Serving>)> {
+    let engine = Engine::start()?;
+    let serving = saved(name)?
+        .iter()
+        .map(|(host, saved)| engine.serve(&Inside::enter(&saved.namespace)?, host, &saved.services))
+        .collect::<Result<_>>()?;
+    Ok((engine, serving))
+}
+
 /// A running testbed. Dropping it takes everything down again, unless [`Self::leave_up`] was called.
 pub struct Testbed {
     home: Option<Home>,
@@ -66,7 +108,7 @@ impl Testbed {
         require::all()?;
         let engine = Engine::start()?;
         let home = Home::take(name)?;
-        let infra = match home.claim("infra").and_then(|namespace| Inside::create(&namespace)) {
+        let infra = match home.claim(INFRA).and_then(|namespace| Inside::create(&namespace)) {
             Ok(infra) => infra,
             Err(e) => {
                 let _ = home.remove();
@@ -87,7 +129,29 @@ impl Testbed {
         bed.build_infra()?;
         bed.build_nodes(layout)?;
         bed.add_outside(&layout.outside)?;
+        bed.save()?;
         Ok(bed)
+    }
+
+    /// Writes down who is there, for processes that come later.
+    fn save(&self) -> Result<()> {
+        let saved: BTreeMap<&HostName, Saved> = self
+            .hosts
+            .iter()
+            .map(|(name, host)| {
+                let saved = Saved {
+                    namespace: host.inside.name().to_owned(),
+                    addresses: host.addresses.clone(),
+                    services: host.services.clone(),
+                    node: host.node().map(str::to_owned),
+                };
+                (name, saved)
+            })
+            .collect();
+        let file = self.home().dir().join(HOSTS);
+        let text =
+            serde_json::to_vec_pretty(&saved).during(|| "writing down the hosts".to_owned())?;
+        std::fs::write(&file, text).during(|| format!("writing {}", file.display()))
     }
 
     fn home(&self) -> &Home {
@@ -329,7 +393,8 @@ impl Testbed {
                 })
                 .collect();
             running.into_iter().try_for_each(|t| join(t.join()))
-        })
+        })?;
+        self.save()
     }
 
     /// Ends pods: the port first, as a kubelet does, then the namespace with whatever runs in it.
@@ -351,7 +416,8 @@ impl Testbed {
                 namespaces.push(host.inside.name().to_owned());
             }
         }
-        netns::remove(&namespaces)
+        netns::remove(&namespaces)?;
+        self.save()
     }
 
     /// Gives a running pod other addresses (and so another MAC address).

@@ -34,6 +34,9 @@ pub enum Error {
     /// A file does not hold what it should.
     #[error("{}: {field}: {reason}", file.display())]
     Content { file: PathBuf, field: String, reason: String },
+    /// Probes saw something else than the policies say; one line each.
+    #[error("{} of {probes} probes are not as the policies say:\n{}", lines.len(), lines.join("\n"))]
+    Differs { probes: usize, lines: Vec<String> },
     /// A process that should run has ended.
     #[error("{name} ended ({status}); the end of its log {}:\n{tail}", log.display())]
     Ended { name: String, status: String, log: PathBuf, tail: String },

@@ -6,11 +6,14 @@
 //! Everything is local to namespaces and one directory; several testbeds live side by side.
 
 pub mod address;
+pub mod app;
+pub mod args;
 pub mod bed;
 pub mod command;
 pub mod conformance;
-pub mod dummy;
 pub mod daemon;
+pub mod demo;
+pub mod dummy;
 pub mod error;
 pub mod fleet;
 pub mod home;
@@ -22,6 +25,7 @@ pub mod out;
 pub mod ovs;
 pub mod probe;
 pub mod require;
+pub mod scenario;
 pub mod wait;
 
 pub use bed::{Layout, Node, Testbed};

@@ -26,6 +26,11 @@ pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {text}");
 }
 
+/// Why it did not work.
+pub fn error(text: &str) {
+    let _ = writeln!(std::io::stderr(), "error: {text}");
+}
+
 /// A duration as people read it: `3.2 ms`, `41 ms`, `1.3 s`.
 pub fn millis(d: Duration) -> String {
     let ms = d.as_secs_f64() * 1000.0;

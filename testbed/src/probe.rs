@@ -14,6 +14,7 @@ pub mod stream;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,17 @@ impl fmt::Display for Service {
             Protocol::Tcp => write!(f, "{}", self.port),
             other => write!(f, "{}/{other}", self.port),
         }
+    }
+}
+
+/// What [`fmt::Display`] writes.
+impl FromStr for Service {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let port = port.parse().map_err(|_| format!("{text:?} is not PORT or PORT/PROTOCOL"))?;
+        Ok(Self { protocol: protocol.parse()?, port })
     }
 }
 

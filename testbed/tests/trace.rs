@@ -48,7 +48,8 @@ async fn a_real_switch_decides_as_the_evaluator() {
                         .unwrap_or_else(|e| panic!("world {number}: trace {text}: {e}"));
                     let passed = passed(&answer);
                     assert_eq!(
-                        passed, expected,
+                        passed,
+                        expected,
                         "world {number}, node {node}: {c:?}\n{text}\n{answer}\n{:?}",
                         eval::verdict(&world, &c)
                     );
@@ -87,7 +88,12 @@ fn expected(world: &World, c: &eval::Connection, node: &str) -> Option<bool> {
 }
 
 /// The first packet of the connection as this node's bridge sees it, in `ofproto/trace` form.
-fn packet(fabric: &common::Fabric, world: &World, c: &eval::Connection, node: &str) -> Option<String> {
+fn packet(
+    fabric: &common::Fabric,
+    world: &World,
+    c: &eval::Connection,
+    node: &str,
+) -> Option<String> {
     let port = |e: &End| match e {
         End::Pod { key, .. } => {
             let node = world.pods.get(key).map(|p| p.node.to_string())?;
@@ -128,9 +134,7 @@ fn packet(fabric: &common::Fabric, world: &World, c: &eval::Connection, node: &s
         (IpAddr::V6(s), IpAddr::V6(d)) => format!("ipv6_src={s},ipv6_dst={d}"),
         _ => return None,
     };
-    Some(format!(
-        "in_port={in_port},dl_src={src_mac},dl_dst={dst_mac},{l4},{addresses},nw_ttl=64"
-    ))
+    Some(format!("in_port={in_port},dl_src={src_mac},dl_dst={dst_mac},{l4},{addresses},nw_ttl=64"))
 }
 
 /// The packet left through some port: the last "Datapath actions" line has a port outside parentheses.

@@ -1,5 +1,6 @@
 //! The client side of a probe.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -180,8 +181,7 @@ pub(super) async fn first_right(
 ) -> Result<Duration> {
     // attempts overlap: each has its own start, and silence takes its time to be one
     let mut running = JoinSet::new();
-    let mut verdicts: std::collections::BTreeMap<usize, (Duration, bool)> =
-        std::collections::BTreeMap::new();
+    let mut verdicts: BTreeMap<usize, (Duration, bool)> = BTreeMap::new();
     let mut started = 0_usize;
     let deadline = tokio::time::Instant::now() + limit;
     loop {
@@ -223,25 +223,20 @@ pub(super) async fn first_right(
 }
 
 /// The start of the first attempt that was right and was followed by others that were.
-fn settled(
-    verdicts: &std::collections::BTreeMap<usize, (Duration, bool)>,
-    open: bool,
-) -> Option<Duration> {
-    let mut run: Vec<(usize, Duration)> = Vec::new();
-    let mut expected = 0;
-    for (n, (begun, verdict)) in verdicts {
-        // an attempt without a verdict yet breaks nothing off, but nothing after it is known to follow
+fn settled(verdicts: &BTreeMap<usize, (Duration, bool)>, open: bool) -> Option<Duration> {
+    let mut right = Vec::new();
+    for (expected, (n, (begun, verdict))) in verdicts.iter().enumerate() {
+        // an attempt without a verdict yet holds up all that came after it
         if *n != expected {
             return None;
         }
-        expected += 1;
         if *verdict == open {
-            run.push((*n, *begun));
+            right.push(*begun);
         } else {
-            run.clear();
+            right.clear();
         }
-        if run.len() >= IN_A_ROW {
-            return run.first().map(|(_, begun)| *begun);
+        if right.len() >= IN_A_ROW {
+            return right.first().copied();
         }
     }
     None
@@ -254,7 +249,7 @@ mod tests {
     #[test]
     fn a_changed_verdict_counts_from_its_first_attempt() {
         let ms = Duration::from_millis;
-        let mut verdicts: std::collections::BTreeMap<usize, (Duration, bool)> =
+        let mut verdicts: BTreeMap<usize, (Duration, bool)> =
             (0..10).map(|n| (n, (ms(n as u64), n >= 3))).collect();
         assert_eq!(settled(&verdicts, true), Some(ms(3)));
         assert_eq!(settled(&verdicts, false), None);

@@ -1,0 +1,132 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Nodes, pods and real traffic on one machine, with Weir in between.
+#[derive(Debug, Parser)]
+#[command(name = "weir-testbed", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which testbed.
+#[derive(Clone, Debug, Args)]
+pub struct Bed {
+    /// Name of the testbed. Several can be up at once.
+    #[arg(long, default_value = "demo", value_name = "NAME")]
+    pub name: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Starts nodes, pods, controller and agents of a scenario, and leaves them running.
+    Up {
+        #[command(flatten)]
+        bed: Bed,
+        /// Scenario; `weir-testbed scenarios` lists them.
+        #[arg(long, default_value = "three-tier", value_name = "NAME")]
+        scenario: String,
+    },
+    /// Ends everything `up`, `demo --keep` or a crashed run left.
+    Down {
+        #[command(flatten)]
+        bed: Bed,
+    },
+    /// Lists testbeds, their nodes and pods, and who holds them.
+    Status,
+    /// Lists the scenarios.
+    Scenarios,
+    /// Runs a command in a pod (NAMESPACE/POD), a node (node/n1) or a host outside (world/NAME).
+    Exec {
+        #[command(flatten)]
+        bed: Bed,
+        host: String,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Runs weirctl on the controller of a testbed.
+    Ctl {
+        #[command(flatten)]
+        bed: Bed,
+        #[arg(last = true, required = true)]
+        args: Vec<String>,
+    },
+    /// Plays a scenario: expected and observed matrix, changes taking effect, a live connection cut, annotated flows.
+    Demo {
+        #[command(flatten)]
+        bed: Bed,
+        /// Leaves everything running at the end.
+        #[arg(long)]
+        keep: bool,
+        /// Scenario; `weir-testbed scenarios` lists them.
+        #[arg(long, default_value = "three-tier", value_name = "NAME")]
+        scenario: String,
+        /// Where the figures go, as JSON.
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
+    /// Plays a directory of conformance cases.
+    Conformance {
+        /// The directory.
+        dir: PathBuf,
+        #[command(flatten)]
+        mode: Mode,
+        /// Only cases whose file name begins with this.
+        #[arg(long, value_name = "N")]
+        case: Option<String>,
+        /// Name of the testbed that `--ovs` makes.
+        #[arg(long, default_value = "conformance", value_name = "NAME")]
+        name: String,
+    },
+    /// Serves the pods of a testbed that was left up.
+    #[command(hide = true)]
+    Serve {
+        #[command(flatten)]
+        bed: Bed,
+    },
+}
+
+/// How cases are checked.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Mode {
+    /// Against the evaluator: every row, who blocks included.
+    #[arg(long)]
+    pub evaluator: bool,
+    /// On Open vSwitch with real connections (TCP and UDP rows), pods spread over two nodes.
+    #[arg(long)]
+    pub ovs: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for bad in [
+            &["conformance", "dir"][..],
+            &["conformance", "dir", "--evaluator", "--ovs"],
+            &["exec", "x/a"],
+            &["demo", "extra"],
+        ] {
+            let args = std::iter::once("weir-testbed").chain(bad.iter().copied());
+            assert!(Cli::try_parse_from(args).is_err(), "{bad:?}");
+        }
+        let args = ["weir-testbed", "exec", "x/a", "--", "ping", "-c1", "10.10.0.1"];
+        let Command::Exec { command, .. } = Cli::try_parse_from(args).unwrap().command else {
+            panic!("not exec");
+        };
+        assert_eq!(command, ["ping", "-c1", "10.10.0.1"]);
+    }
+}
