@@ -18,6 +18,10 @@
 //!   no more than we do): the base is installed, with all workload ports closed. Nothing that was enforced is lost by
 //!   it, and a bridge that forwards freely until a controller answers would let everything through.
 //!
+//! After a restart of ovs-vswitchd a bridge with `fail_mode=secure` forwards nothing until the flows are back, which is
+//! one dump and one bundle after the socket is. `flow-restore-wait` would have the kernel datapath go on with its cache
+//! meanwhile; it has to be set before the restart, by who restarts OVS, and is neither set nor cleared here.
+//!
 //! # When something goes wrong
 //!
 //! A refused bundle changes nothing. The rules that cause the refused flow are left out, their subjects stay isolated,
@@ -266,6 +270,8 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         self.inputs.picture.mark_changed();
         loop {
             self.hear();
+            // here and not in the branch below, as under a steady stream of events that one is never taken
+            self.on_time();
             self.act().await;
             self.publish();
             let timer = self.timer();
@@ -288,7 +294,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                     Some(ask) => self.answer(ask),
                     None => return,
                 },
-                () = sleep_until(timer) => self.on_time(),
+                () = sleep_until(timer) => {}
             }
         }
     }
@@ -311,6 +317,9 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                 break;
             };
             self.event(event);
+        }
+        while let Ok(ask) = self.inputs.asks.try_recv() {
+            self.answer(ask);
         }
     }
 

@@ -132,7 +132,7 @@ fn render(stored: &Stored) -> Vec<u8> {
     let changes = NodeState::default().diff(&stored.state);
     let body = v1::Batch {
         revision: stored.revision,
-        changes: changes.iter().map(weir_api::convert::change_to_bytes).map(Into::into).collect(),
+        changes: changes.iter().map(weir_api::convert::change_to_bytes).collect(),
     }
     .encode_to_vec();
     let mut out = Vec::with_capacity(HEADER + body.len());
