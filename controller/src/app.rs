@@ -105,7 +105,10 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
     let refusals = Arc::new(Refusals::default());
     match config.source {
         Source::Directory(path) => {
-            tasks.spawn("source", until(drain.clone(), dir::run(path, feed, source_gate)));
+            tasks.spawn(
+                "source",
+                until(drain.clone(), dir::run(path, dir::Options::default(), feed, source_gate)),
+            );
         }
     }
     tasks.spawn("hub", until(drain.clone(), hub.run()));
@@ -178,11 +181,11 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     info!(source = %config.source, version = env!("CARGO_PKG_VERSION"), "starting");
     let running = start(config, drain).await?;
     let Addresses { listen, admin } = running.addresses;
-    info!(%listen, admin = admin.map(|a| a.to_string()), "listening");
     if let Some(path) = &args.address_file {
         let written = running.addresses.write(path);
         written.with_context(|| format!("--address-file {} cannot be written", path.display()))?;
     }
+    info!(%listen, admin = admin.map(|a| a.to_string()), "listening");
     running.wait().await
 }
 

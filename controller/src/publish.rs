@@ -112,6 +112,8 @@ pub struct Counters {
     pub changes_encoded: AtomicU64,
     pub bytes_encoded: AtomicU64,
     pub deltas_sent: AtomicU64,
+    /// Streams that did not keep up.
+    pub streams_behind: AtomicU64,
     /// Snapshots for streams that began.
     pub snapshots_new: AtomicU64,
     /// Snapshots for streams that did not keep up.
@@ -238,6 +240,7 @@ impl Hub {
                 Ok(()) => Counters::add(&self.counters.deltas_sent, 1),
                 Err(error) => {
                     if matches!(error, TrySendError::Full(_)) {
+                        Counters::add(&self.counters.streams_behind, 1);
                         let name = self.index.node_name(node);
                         tracing::info!(node = %name, "stream is behind, it will get a snapshot");
                     }

@@ -130,6 +130,7 @@ impl Handle {
             ("snapshots for new streams", read(&self.counters.snapshots_new)),
             ("snapshots for slow streams", read(&self.counters.snapshots_slow)),
             ("streams", summary.streams as u64),
+            ("streams behind, ever", read(&self.counters.streams_behind)),
             ("synced", u64::from(summary.synced)),
         ];
         let mut out = String::new();

@@ -63,9 +63,22 @@ impl DirError {
     }
 }
 
+/// How a directory is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long a file may be gone before its objects are. [`REMOVAL_GRACE`].
+    pub removal_grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { removal_grace: REMOVAL_GRACE }
+    }
+}
+
 /// Follows a directory until nobody takes the events any more. One that is not there yet, or vanishes, is waited for.
-pub async fn run(root: PathBuf, feed: Feed, gate: Gate) {
-    let mut source = Source { tree: Tree::new(&root), root, feed, synced: false, gate };
+pub async fn run(root: PathBuf, options: Options, feed: Feed, gate: Gate) {
+    let mut source = Source { tree: Tree::new(&root), root, options, feed, synced: false, gate };
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
         let error = match source.follow(&mut backoff).await {
@@ -87,6 +100,7 @@ pub async fn run(root: PathBuf, feed: Feed, gate: Gate) {
 
 struct Source {
     root: PathBuf,
+    options: Options,
     tree: Tree,
     feed: Feed,
     gate: Gate,
@@ -96,7 +110,7 @@ struct Source {
 impl Source {
     /// Scans the directory and follows it until that ends.
     async fn follow(&mut self, backoff: &mut Backoff) -> Result<Closed, DirError> {
-        let mut follower = Follower::new(&self.root)?;
+        let mut follower = Follower::new(&self.root, self.options)?;
         let at = Instant::now();
         let root = self.root.clone();
         self.blocking(&mut follower, move |tree, follower| follower.scan(tree, &root)).await?;

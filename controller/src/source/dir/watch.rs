@@ -15,7 +15,7 @@ use tokio_stream::{Stream, StreamExt};
 use weir_policy::k8s::MAX_TEXT;
 
 use super::tree::{Stamp, Tree};
-use super::{DirError, REMOVAL_GRACE, is_hidden, is_manifest};
+use super::{DirError, Options, is_hidden, is_manifest};
 
 /// Room for events between two reads. Units: bytes; an event takes at most 16 + 256.
 const BUFFER: usize = 64 << 10;
@@ -50,6 +50,7 @@ pub(super) struct Reader {
 /// Follows a tree of directories.
 pub(super) struct Follower {
     root: PathBuf,
+    options: Options,
     stream: EventStream<Vec<u8>>,
     /// Away only while a thread reads.
     reader: Option<Reader>,
@@ -58,12 +59,18 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(root: &Path) -> Result<Self, DirError> {
+    pub(super) fn new(root: &Path, options: Options) -> Result<Self, DirError> {
         let failed = |source| DirError::Watch { path: root.to_owned(), source };
         let inotify = Inotify::init().map_err(failed)?;
         let reader = Reader { watches: inotify.watches(), directories: HashMap::new() };
         let stream = inotify.into_event_stream(vec![0; BUFFER]).map_err(failed)?;
-        Ok(Self { root: root.to_owned(), stream, reader: Some(reader), missing: BTreeMap::new() })
+        Ok(Self {
+            root: root.to_owned(),
+            options,
+            stream,
+            reader: Some(reader),
+            missing: BTreeMap::new(),
+        })
     }
 
     pub(super) fn take_reader(&mut self) -> Reader {
@@ -173,7 +180,7 @@ impl Follower {
     }
 
     fn miss(&mut self, seen: Seen) {
-        self.missing.insert(seen, Instant::now() + REMOVAL_GRACE);
+        self.missing.insert(seen, Instant::now() + self.options.removal_grace);
     }
 }
 
