@@ -10,6 +10,7 @@ pub mod version;
 pub mod v1 {
     #![allow(
         clippy::all,
+        clippy::allow_attributes_without_reason,
         clippy::clone_on_ref_ptr,
         clippy::or_fun_call,
         clippy::use_self,

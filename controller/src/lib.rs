@@ -4,6 +4,11 @@
 //! for which node; [`publish`] owns it and hands encoded batches to the streams that [`serve`] keeps; [`status`] keeps what
 //! the nodes have made of it. [`app`] puts these together, [`pki`] makes the certificates where nobody else does.
 
+#![allow(
+    clippy::clone_on_ref_ptr,
+    reason = "`Str` is shared text; `.clone()` on it reads as what it is"
+)]
+
 pub mod app;
 pub mod args;
 pub mod event;

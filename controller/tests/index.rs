@@ -1,5 +1,8 @@
 //! The incremental index always equals the state computed from nothing, for every node, after every step.
 
+#![allow(clippy::unwrap_used, reason = "a failure of the rig is a failure of the test")]
+#![allow(clippy::clone_on_ref_ptr, reason = "`Str` is shared text")]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -162,5 +165,137 @@ proptest! {
                 prop_assert!(output.deliveries.iter().all(|d| !d.nodes.contains(*number)));
             }
         }
+    }
+}
+
+/// Cases that name themselves.
+mod cases {
+    use std::collections::BTreeSet;
+
+    use weir_policy::ids::{EndpointId, PolicyKey};
+    use weir_policy::labels::Labels;
+    use weir_policy::state::Change;
+    use weir_policy::world::Pod;
+
+    use super::*;
+
+    fn pod(name: &str, uid: &str, node: &str, address: &str) -> Pod {
+        Pod {
+            namespace: "x".into(),
+            name: name.into(),
+            uid: uid.into(),
+            labels: Labels::from_iter([("app", name)]),
+            node: node.into(),
+            addresses: vec![address.parse().unwrap()],
+            named_ports: BTreeSet::new(),
+            host_network: false,
+            terminal: false,
+        }
+    }
+
+    fn deleted(name: &str, uid: &str) -> Event {
+        Event::PodDeleted { namespace: "x".into(), name: name.into(), uid: uid.into() }
+    }
+
+    fn changes(output: &Output) -> Vec<String> {
+        let show = |change: &Change| match change {
+            Change::Endpoint(e) => {
+                let addresses: Vec<_> = e.addresses.iter().map(ToString::to_string).collect();
+                format!("+{} {} {}", e.id, e.node, addresses.join(","))
+            }
+            Change::RemoveEndpoint(EndpointId(id)) => format!("-{id}"),
+            Change::Profile(p) => format!("+profile {}", p.labels),
+            Change::RemoveProfile(_) => "-profile".to_owned(),
+            other => format!("{other:?}"),
+        };
+        output.deliveries.iter().map(|d| show(&d.change)).collect()
+    }
+
+    fn synced(pods: impl IntoIterator<Item = Pod>) -> Index {
+        let mut index = Index::new();
+        index.apply(pods.into_iter().map(Event::PodApplied).chain([Event::Synced]));
+        index
+    }
+
+    /// NP-45: the deletion of a pod that was replaced comes late, and is about the old one.
+    #[test]
+    fn late_deletions_are_about_the_old_object() {
+        let mut index = synced([pod("a", "u1", "n1", "10.0.0.1")]);
+        let replaced = index.apply([Event::PodApplied(pod("a", "u2", "n1", "10.0.0.1"))]);
+        assert_eq!(changes(&replaced), ["+u2 n1 10.0.0.1", "-u1"]);
+        assert_eq!(changes(&index.apply([deleted("a", "u1")])), [""; 0]);
+        assert_eq!(index.sizes().pods, 1);
+        assert_eq!(changes(&index.apply([deleted("a", "u2")])), ["-u2", "-profile"]);
+        assert_eq!(changes(&index.apply([deleted("a", "")])), [""; 0]);
+    }
+
+    #[test]
+    fn late_deletions_of_policies_too() {
+        let object = |uid: &str| {
+            let value = serde_json::json!({
+                "kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "p", "uid": uid},
+                "spec": {"podSelector": {}},
+            });
+            match weir_policy::k8s::object(&value).unwrap().0 {
+                Some(weir_policy::k8s::Object::NetworkPolicy(object)) => object,
+                other => panic!("{other:?}"),
+            }
+        };
+        let apply =
+            |uid| Event::PolicyApplied { object: Box::new(object(uid)), manifest: "{}".into() };
+        let delete = |uid: &str| Event::PolicyDeleted {
+            key: PolicyKey::network_policy("x", "p"),
+            uid: uid.into(),
+        };
+        let mut index = synced([pod("a", "u", "n1", "10.0.0.1")]);
+        index.apply([apply("1"), apply("2")]);
+        assert_eq!(index.apply([delete("1")]).deliveries, []);
+        assert_eq!(index.sizes().policies, 1);
+        assert_eq!(index.apply([delete("2")]).deliveries.len(), 2);
+        assert_eq!(index.sizes().policies, 0);
+    }
+
+    /// NP-45: an address that is used again belongs to one pod at a time, whatever the order of events.
+    #[test]
+    fn an_address_is_of_one_pod() {
+        let mut index = synced([pod("a", "u1", "n1", "10.0.0.1")]);
+        let output = index.apply([Event::PodApplied(pod("b", "u2", "n1", "10.0.0.1"))]);
+        assert_eq!(changes(&output), ["+profile app=b", "+u1 n1 ", "+u2 n1 10.0.0.1"]);
+        let output = index.apply([deleted("b", "u2")]);
+        assert_eq!(changes(&output), ["+u1 n1 10.0.0.1", "-u2", "-profile"]);
+    }
+
+    /// NP-44, NP-46: what becomes terminal is no endpoint any more, and moves are one batch.
+    #[test]
+    fn pods_end_and_move() {
+        let mut index = synced([pod("a", "u", "n1", "10.0.0.1")]);
+        let output = index.apply([Event::PodApplied(pod("a", "u", "n2", "10.0.0.1"))]);
+        assert_eq!(changes(&output), ["+profile app=a", "+u n2 10.0.0.1", "-u", "-profile"]);
+        let ended = Pod { terminal: true, ..pod("a", "u", "n2", "10.0.0.1") };
+        assert_eq!(changes(&index.apply([Event::PodApplied(ended)])), ["-u", "-profile"]);
+        let host = Pod { host_network: true, ..pod("a", "u", "n2", "10.0.0.1") };
+        assert_eq!(changes(&index.apply([Event::PodApplied(host)])), [""; 0]);
+        assert_eq!(index.view().pods.len(), 1, "tools still see it");
+    }
+
+    /// A UID that comes under another name is one endpoint throughout.
+    #[test]
+    fn an_object_may_change_its_name() {
+        let mut index = synced([pod("a", "u", "n1", "10.0.0.1")]);
+        let events = [deleted("a", ""), Event::PodApplied(pod("b", "u", "n1", "10.0.0.1"))];
+        let output = index.apply(events);
+        assert_eq!(changes(&output), ["+profile app=b", "+u n1 10.0.0.1", "-profile"]);
+    }
+
+    #[test]
+    fn events_are_recordable() {
+        let events = vec![
+            Event::PodApplied(pod("a", "u", "n1", "10.0.0.1")),
+            deleted("a", "u"),
+            Event::NamespaceDeleted { name: "x".into() },
+            Event::Synced,
+        ];
+        let text = serde_json::to_string(&events).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Event>>(&text).unwrap(), events);
     }
 }

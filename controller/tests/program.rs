@@ -1,5 +1,7 @@
 //! The program as it is started: arguments, address file, readiness, signals.
 
+#![allow(clippy::unwrap_used, reason = "a failure of the rig is a failure of the test")]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};

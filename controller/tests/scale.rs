@@ -1,5 +1,7 @@
 //! Three nodes, 1,000 policies, 3,000 pods: what an event costs is what it changes.
 
+#![allow(clippy::unwrap_used, reason = "a failure of the rig is a failure of the test")]
+
 use serde_json::json;
 use weir_controller::event::Event;
 use weir_controller::index::{Index, Output};

@@ -1,5 +1,7 @@
 //! The directory source on a real file system.
 
+#![allow(clippy::unwrap_used, reason = "a failure of the rig is a failure of the test")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -52,10 +52,7 @@ pub enum Cause {
     #[error("it is missing")]
     Missing,
     #[error("length {had}, which is none of {allowed:?}")]
-    Length {
-        had: usize,
-        allowed: &'static [usize],
-    },
+    Length { had: usize, allowed: &'static [usize] },
     #[error("value {value} is above {limit}")]
     TooLarge { value: u64, limit: u64 },
     #[error("range {first}-{last} is empty")]
@@ -79,7 +76,7 @@ impl BadPolicy {
     pub fn closed(&self) -> Policy {
         Policy {
             key: self.key.clone(),
-            uid: self.uid.clone(),
+            uid: Str::clone(&self.uid),
             generation: self.generation,
             subject: self.subject,
             isolates: self.isolates.clone(),
@@ -122,10 +119,7 @@ pub(super) struct FieldError {
 
 impl FieldError {
     pub(super) fn new(field: impl Into<String>, cause: Cause) -> Self {
-        Self {
-            field: field.into(),
-            cause,
-        }
+        Self { field: field.into(), cause }
     }
 
     /// The same one level further out.

@@ -53,11 +53,7 @@ pub(super) fn key(key: v1::PolicyKey) -> Result<PolicyKey> {
     if key.name.is_empty() {
         return Err(FieldError::new("name", Cause::Missing));
     }
-    Ok(PolicyKey {
-        kind,
-        namespace: key.namespace.into(),
-        name: key.name.into(),
-    })
+    Ok(PolicyKey { kind, namespace: key.namespace.into(), name: key.name.into() })
 }
 
 pub(super) fn policy(policy: v1::Policy) -> Result<Policy, ConvertError> {
@@ -90,10 +86,7 @@ pub(super) fn policy(policy: v1::Policy) -> Result<Policy, ConvertError> {
         })
         .collect();
     match rules {
-        Ok(rules) => Ok(Policy {
-            rules,
-            ..known.closed()
-        }),
+        Ok(rules) => Ok(Policy { rules, ..known.closed() }),
         Err(error) => Err(ConvertError {
             policy: Some(Box::new(known.clone())),
             ..error.into_error(&Resource::Policy(known.key))
@@ -150,27 +143,18 @@ fn block(block: v1::IpBlock) -> Result<IpBlock> {
         .ok_or_else(|| FieldError::new("", Cause::Missing))
         .and_then(prefix)
         .map_err(|e| e.within("cidr"))?;
-    Ok(IpBlock {
-        cidr,
-        except: each(block.except, "except", prefix)?,
-    })
+    Ok(IpBlock { cidr, except: each(block.except, "except", prefix)? })
 }
 
 fn prefix(prefix: v1::Prefix) -> Result<Prefix> {
     let address = address(&prefix.address).map_err(|e| e.within("address"))?;
     let limit: u8 = if address.is_ipv4() { 32 } else { 128 };
-    let length = u8::try_from(prefix.length)
-        .ok()
-        .filter(|l| *l <= limit)
-        .ok_or_else(|| {
-            FieldError::new(
-                "length",
-                Cause::TooLarge {
-                    value: u64::from(prefix.length),
-                    limit: u64::from(limit),
-                },
-            )
-        })?;
+    let length = u8::try_from(prefix.length).ok().filter(|l| *l <= limit).ok_or_else(|| {
+        FieldError::new(
+            "length",
+            Cause::TooLarge { value: u64::from(prefix.length), limit: u64::from(limit) },
+        )
+    })?;
     Ok(Prefix::new(address, length))
 }
 
@@ -178,9 +162,7 @@ fn address(bytes: &[u8]) -> Result<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Ok(IpAddr::from(v4));
     }
-    <[u8; 16]>::try_from(bytes)
-        .map(IpAddr::from)
-        .map_err(|_| length("", bytes.len(), &[4, 16]))
+    <[u8; 16]>::try_from(bytes).map(IpAddr::from).map_err(|_| length("", bytes.len(), &[4, 16]))
 }
 
 fn service(service: v1::Service) -> Result<Service> {
@@ -192,10 +174,7 @@ fn service(service: v1::Service) -> Result<Service> {
         Some(Port::Range(range)) => {
             if range.first > range.last {
                 let (first, last) = (range.first, range.last);
-                return Err(FieldError::new(
-                    "port.range",
-                    Cause::EmptyRange { first, last },
-                ));
+                return Err(FieldError::new("port.range", Cause::EmptyRange { first, last }));
             }
             PortMatch::Range {
                 first: port_number(range.first, "port.range.first")?,
@@ -203,10 +182,7 @@ fn service(service: v1::Service) -> Result<Service> {
             }
         }
     };
-    Ok(Service {
-        protocol: protocol(service.protocol)?,
-        port,
-    })
+    Ok(Service { protocol: protocol(service.protocol)?, port })
 }
 
 fn protocol(number: u32) -> Result<Protocol> {
@@ -220,10 +196,7 @@ fn port_number(number: u32, field: &str) -> Result<u16> {
     u16::try_from(number).map_err(|_| {
         FieldError::new(
             field,
-            Cause::TooLarge {
-                value: u64::from(number),
-                limit: u64::from(u16::MAX),
-            },
+            Cause::TooLarge { value: u64::from(number), limit: u64::from(u16::MAX) },
         )
     })
 }
@@ -231,10 +204,7 @@ fn port_number(number: u32, field: &str) -> Result<u16> {
 fn node(node: v1::NodeInfo) -> Result<NodeInfo, ConvertError> {
     let addresses =
         addresses(&node.addresses).map_err(|e| e.into_error(&Resource::Node(node.name.clone())))?;
-    Ok(NodeInfo {
-        name: node.name.into(),
-        addresses,
-    })
+    Ok(NodeInfo { name: node.name.into(), addresses })
 }
 
 fn profiles(ids: &[u64]) -> BTreeSet<ProfileId> {

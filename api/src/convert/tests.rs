@@ -19,10 +19,7 @@ fn text() -> impl Strategy<Value = Str> {
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
-    prop_oneof![
-        any::<[u8; 4]>().prop_map(IpAddr::from),
-        any::<[u8; 16]>().prop_map(IpAddr::from)
-    ]
+    prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
 }
 
 fn prefix() -> impl Strategy<Value = Prefix> {
@@ -36,10 +33,7 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 fn service() -> impl Strategy<Value = Service> {
     let port = prop_oneof![
         Just(PortMatch::Any),
-        any::<(u16, u16)>().prop_map(|(a, b)| PortMatch::Range {
-            first: a.min(b),
-            last: a.max(b)
-        }),
+        any::<(u16, u16)>().prop_map(|(a, b)| PortMatch::Range { first: a.min(b), last: a.max(b) }),
         text().prop_map(PortMatch::Named)
     ];
     (protocol(), port).prop_map(|(protocol, port)| Service { protocol, port })
@@ -61,37 +55,17 @@ fn rule() -> impl Strategy<Value = PolicyRule> {
         (btree_set(group_id(), 0..3), btree_set(block, 0..3))
             .prop_map(|(groups, blocks)| Peers::Of { groups, blocks })
     ];
-    let services = prop_oneof![
-        Just(Services::Any),
-        btree_set(service(), 0..4).prop_map(Services::Of)
-    ];
+    let services =
+        prop_oneof![Just(Services::Any), btree_set(service(), 0..4).prop_map(Services::Of)];
     let tier = proptest::sample::select(&[Tier::Admin, Tier::NetworkPolicy, Tier::Baseline][..]);
     let direction = proptest::sample::select(&Direction::BOTH[..]);
     let action = proptest::sample::select(&[Action::Allow, Action::Deny, Action::Pass][..]);
-    (
-        text(),
-        tier,
-        any::<u32>(),
-        direction,
-        group_id(),
-        peers,
-        services,
-        action,
+    (text(), tier, any::<u32>(), direction, group_id(), peers, services, action).prop_map(
+        |(path, tier, order, direction, subject, peers, services, action)| PolicyRule {
+            path,
+            rule: Rule { tier, order, direction, subject, peers, services, action },
+        },
     )
-        .prop_map(
-            |(path, tier, order, direction, subject, peers, services, action)| PolicyRule {
-                path,
-                rule: Rule {
-                    tier,
-                    order,
-                    direction,
-                    subject,
-                    peers,
-                    services,
-                    action,
-                },
-            },
-        )
 }
 
 fn key() -> impl Strategy<Value = PolicyKey> {
@@ -123,16 +97,13 @@ fn profile() -> impl Strategy<Value = Profile> {
         protocol,
         number,
     });
-    (
-        text(),
-        btree_map(text(), text(), 0..4),
-        btree_set(port, 0..3),
-    )
-        .prop_map(|(namespace, labels, named_ports)| Profile {
+    (text(), btree_map(text(), text(), 0..4), btree_set(port, 0..3)).prop_map(
+        |(namespace, labels, named_ports)| Profile {
             namespace,
             labels: Labels(labels),
             named_ports,
-        })
+        },
+    )
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
@@ -142,17 +113,15 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         any::<Option<[u8; 6]>>(),
         any::<u64>(),
     )
-        .prop_map(
-            |((id, namespace, name, node), addresses, mac, profile)| Endpoint {
-                id: EndpointId(id),
-                namespace,
-                name,
-                node,
-                addresses,
-                mac,
-                profile: ProfileId(profile),
-            },
-        )
+        .prop_map(|((id, namespace, name, node), addresses, mac, profile)| Endpoint {
+            id: EndpointId(id),
+            namespace,
+            name,
+            node,
+            addresses,
+            mac,
+            profile: ProfileId(profile),
+        })
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -237,10 +206,7 @@ fn absent_and_empty_stay_apart() {
     for (peers, services) in [
         (Peers::Any, Services::Any),
         (
-            Peers::Of {
-                groups: BTreeSet::new(),
-                blocks: BTreeSet::new(),
-            },
+            Peers::Of { groups: BTreeSet::new(), blocks: BTreeSet::new() },
             Services::Of(BTreeSet::new()),
         ),
     ] {
@@ -262,10 +228,7 @@ fn a_refused_policy_names_itself_and_whom_it_isolates() {
     type Damage = fn(&mut v1::Rule);
     let cases: [(Damage, &str); 7] = [
         (|r| r.tier = 9, "rules[0] (ingress[0]).tier: value 9"),
-        (
-            |r| r.direction = 0,
-            "rules[0] (ingress[0]).direction: value 0",
-        ),
+        (|r| r.direction = 0, "rules[0] (ingress[0]).direction: value 0"),
         (|r| r.action = -1, "rules[0] (ingress[0]).action: value -1"),
         (
             |r| r.services.as_mut().unwrap().items[0].protocol = 1,
@@ -276,13 +239,7 @@ fn a_refused_policy_names_itself_and_whom_it_isolates() {
             "rules[0] (ingress[0]).services.items[0].port: an alternative",
         ),
         (
-            |r| {
-                r.peers.as_mut().unwrap().blocks[0]
-                    .cidr
-                    .as_mut()
-                    .unwrap()
-                    .length = 33
-            },
+            |r| r.peers.as_mut().unwrap().blocks[0].cidr.as_mut().unwrap().length = 33,
             "rules[0] (ingress[0]).peers.blocks[0].cidr.length: value 33 is above 32",
         ),
         (
@@ -295,10 +252,7 @@ fn a_refused_policy_names_itself_and_whom_it_isolates() {
         damage(&mut p.rules[0]);
         let error = policy_from_proto(p).unwrap_err();
         let sentence = error.sentence();
-        assert!(
-            sentence.starts_with(&format!("NetworkPolicy shop/db: {want}")),
-            "{sentence}"
-        );
+        assert!(sentence.starts_with(&format!("NetworkPolicy shop/db: {want}")), "{sentence}");
         let closed = error.policy.unwrap().closed();
         assert_eq!(closed.key, sample().key);
         assert_eq!(closed.subject, sample().subject);
@@ -313,20 +267,13 @@ fn one_bad_change_costs_the_others_nothing() {
     let good = change_to_bytes(&Change::RemoveGroup(GroupId(7)));
     let mut bad = policy_to_proto(&sample());
     bad.rules[0].tier = 77;
-    let bad = v1::Change {
-        kind: Some(v1::change::Kind::Policy(bad)),
-    };
-    let batch = v1::Batch {
-        revision: 1,
-        changes: vec![good.clone(), bad.encode_to_vec().into(), good],
-    };
+    let bad = v1::Change { kind: Some(v1::change::Kind::Policy(bad)) };
+    let batch =
+        v1::Batch { revision: 1, changes: vec![good.clone(), bad.encode_to_vec().into(), good] };
     let (changes, errors) = batch_from_proto(&batch);
     assert_eq!(changes, vec![Change::RemoveGroup(GroupId(7)); 2]);
     assert_eq!(errors.len(), 1);
-    assert_eq!(
-        errors[0].resource,
-        Resource::Policy(PolicyKey::network_policy("shop", "db"))
-    );
+    assert_eq!(errors[0].resource, Resource::Policy(PolicyKey::network_policy("shop", "db")));
 }
 
 #[test]

@@ -87,9 +87,9 @@ fn rule(rule: &PolicyRule) -> v1::Rule {
         },
         services: match &r.services {
             Services::Any => None,
-            Services::Of(items) => Some(v1::Services {
-                items: items.iter().map(service).collect(),
-            }),
+            Services::Of(items) => {
+                Some(v1::Services { items: items.iter().map(service).collect() })
+            }
         },
         action: action.into(),
     }
@@ -103,10 +103,7 @@ fn block(block: &IpBlock) -> v1::IpBlock {
 }
 
 fn prefix(prefix: &Prefix) -> v1::Prefix {
-    v1::Prefix {
-        address: address(&prefix.address()),
-        length: u32::from(prefix.length()),
-    }
+    v1::Prefix { address: address(&prefix.address()), length: u32::from(prefix.length()) }
 }
 
 fn address(address: &IpAddr) -> Bytes {
@@ -120,16 +117,12 @@ fn service(service: &Service) -> v1::Service {
     use v1::service::{Any, Port, Range};
     let port = match &service.port {
         PortMatch::Any => Port::Any(Any {}),
-        PortMatch::Range { first, last } => Port::Range(Range {
-            first: u32::from(*first),
-            last: u32::from(*last),
-        }),
+        PortMatch::Range { first, last } => {
+            Port::Range(Range { first: u32::from(*first), last: u32::from(*last) })
+        }
         PortMatch::Named(name) => Port::Named(name.to_string()),
     };
-    v1::Service {
-        protocol: u32::from(service.protocol.number()),
-        port: Some(port),
-    }
+    v1::Service { protocol: u32::from(service.protocol.number()), port: Some(port) }
 }
 
 fn node(node: &NodeInfo) -> v1::NodeInfo {
@@ -150,12 +143,7 @@ fn group(group: &Group) -> v1::Group {
 fn profile(profile: &Profile) -> v1::Profile {
     v1::Profile {
         namespace: profile.namespace.to_string(),
-        labels: profile
-            .labels
-            .0
-            .iter()
-            .map(|(k, v)| (k.to_string(), v.to_string()))
-            .collect(),
+        labels: profile.labels.0.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
         named_ports: profile
             .named_ports
             .iter()
@@ -175,9 +163,7 @@ fn endpoint(endpoint: &Endpoint) -> v1::Endpoint {
         name: endpoint.name.to_string(),
         node: endpoint.node.to_string(),
         addresses: endpoint.addresses.iter().map(address).collect(),
-        mac: endpoint
-            .mac
-            .map_or_else(Bytes::new, |m| Bytes::copy_from_slice(&m)),
+        mac: endpoint.mac.map_or_else(Bytes::new, |m| Bytes::copy_from_slice(&m)),
         profile: endpoint.profile.0,
     }
 }

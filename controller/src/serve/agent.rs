@@ -131,12 +131,9 @@ async fn greet(
         .await
         .map_err(|_| Status::deadline_exceeded("no hello in time"))?;
     let first = first.map_err(|status| malformed(context, node, &status))?;
-    let hello = match first.and_then(|m| m.kind) {
-        Some(FromAgent::Hello(hello)) => hello,
-        _ => {
-            context.refusals.malformed.fetch_add(1, Ordering::Relaxed);
-            return Err(Status::invalid_argument("the first message must be hello"));
-        }
+    let Some(FromAgent::Hello(hello)) = first.and_then(|m| m.kind) else {
+        context.refusals.malformed.fetch_add(1, Ordering::Relaxed);
+        return Err(Status::invalid_argument("the first message must be hello"));
     };
     if hello.node != node {
         context.refusals.wrong_node.fetch_add(1, Ordering::Relaxed);

@@ -11,9 +11,12 @@ use tonic::Status;
 /// Messages that wait for the network. The work waits for room, so that nothing piles up behind a slow reader.
 const QUEUE: usize = 2;
 
+/// What fills a response, and how it ends.
+type Work = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+
 /// The messages of one response. It owns the work: when the client goes away, both end.
 pub(super) struct Body<T> {
-    work: Option<Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>>,
+    work: Option<Work>,
     messages: mpsc::Receiver<T>,
     /// How the work ended, to be told after its last message.
     end: Option<Status>,
