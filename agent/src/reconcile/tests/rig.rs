@@ -24,6 +24,9 @@ use crate::uplink::Report;
 
 pub(super) const DRIFT: Duration = Duration::from_secs(300);
 
+/// Time stands still while anything is to be done, so this is over as soon as nothing is.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
 /// What a bundle is answered with.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
@@ -288,7 +291,9 @@ impl Rig {
 
     /// Waits for an overview.
     pub(super) async fn overview(&mut self, wanted: impl FnMut(&Overview) -> bool) -> Overview {
-        self.overview.wait_for(wanted).await.unwrap().clone()
+        let seen = tokio::time::timeout(PATIENCE, self.overview.wait_for(wanted)).await;
+        let seen = seen.map(|overview| overview.unwrap().clone());
+        seen.unwrap_or_else(|_| panic!("it stays:\n{}", *self.overview.borrow()))
     }
 
     pub(super) async fn following(&mut self) {
@@ -297,11 +302,15 @@ impl Rig {
 
     /// Waits for a report, passing over others.
     pub(super) async fn report(&mut self, mut wanted: impl FnMut(&Report) -> bool) -> Report {
+        let mut last = None;
         loop {
-            let report = self.reports.recv().await.unwrap();
+            let next = tokio::time::timeout(PATIENCE, self.reports.recv()).await;
+            let report =
+                next.unwrap_or_else(|_| panic!("no such report, the last: {last:?}")).unwrap();
             if wanted(&report) {
                 return report;
             }
+            last = Some(report);
         }
     }
 

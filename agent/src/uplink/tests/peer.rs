@@ -14,6 +14,9 @@ use weir_runtime::task::Task;
 
 use super::super::*;
 
+/// Longer than any step takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 type Answer = Result<v1::ControllerMessage, Status>;
 
 /// One stream of an agent.
@@ -31,7 +34,8 @@ impl Peer {
     }
 
     pub(super) async fn next(&mut self) -> v1::agent_message::Kind {
-        self.inbound.message().await.unwrap().unwrap().kind.unwrap()
+        let message = tokio::time::timeout(PATIENCE, self.inbound.message());
+        message.await.expect("the agent says nothing").unwrap().unwrap().kind.unwrap()
     }
 
     pub(super) async fn realized(&mut self) -> v1::Realized {
@@ -154,7 +158,8 @@ impl Controller {
     }
 
     pub(super) async fn accept(&mut self) -> Peer {
-        self.peers.recv().await.unwrap()
+        let peer = tokio::time::timeout(PATIENCE, self.peers.recv());
+        peer.await.expect("the agent does not come").unwrap()
     }
 }
 
@@ -213,14 +218,15 @@ impl Agent {
     }
 
     pub(super) async fn event(&mut self) -> Event {
-        self.events.recv().await.unwrap()
+        let event = tokio::time::timeout(PATIENCE, self.events.recv());
+        event.await.expect("nothing is handed on").unwrap()
     }
 
     /// Waits until the last attempt ended with these words.
     pub(super) async fn error(&mut self, words: &str) {
         let said = |s: &UplinkStatus| s.last_error.as_ref().is_some_and(|e| e.contains(words));
         let status = self.status.wait_for(said);
-        if tokio::time::timeout(Duration::from_secs(20), status).await.is_err() {
+        if tokio::time::timeout(PATIENCE, status).await.is_err() {
             panic!("not {words:?}: {:?}", *self.status.borrow());
         }
     }
