@@ -37,7 +37,7 @@ use crate::host::{HostName, Outside, PortIds, Workload};
 use crate::manifests::{Manifests, NamedPort};
 use crate::matrix::{self, Cell, Observed, Verdicts};
 use crate::ovs::{BRIDGE, UPLINK};
-use crate::probe::{Service, Stream};
+use crate::probe::{Service, Stream, Watch};
 use crate::{command, require};
 
 /// A change must be in force within this time, on a machine that does other things too.
@@ -447,10 +447,16 @@ impl Fleet {
         self.bed.engine().stream(&self.bed.request(&cell)?, STREAM_INTERVAL)
     }
 
+    /// Tries a connection without pause (IPv4) and counts what gets through, while the test changes something.
+    pub fn watch(&self, from: &str, to: &str, service: Service) -> Result<Watch> {
+        let cell = Cell { from: from.to_owned(), to: to.to_owned(), service, v6: false };
+        Ok(self.bed.engine().watch(&self.bed.request(&cell)?))
+    }
+
     /// Runs `weirctl` as an operator, where it reaches the controller.
     pub fn weirctl(&self, args: &[&str]) -> Result<String> {
         let mut c = Command::new(require::sibling("weirctl")?);
-        c.args(args).args(operator_args(self.bed.dir())?);
+        c.args(args).envs(operator_env(self.bed.dir())?);
         self.bed.infra().run(move || command::run(&mut c))
     }
 
@@ -470,27 +476,35 @@ impl Fleet {
     }
 }
 
-/// The arguments with which `weirctl` reaches the controller of the testbed in `dir`.
-pub fn operator_args(dir: &std::path::Path) -> Result<Vec<String>> {
+/// The variables with which `weirctl` reaches the controller of the testbed in `dir`.
+pub fn operator_env(dir: &std::path::Path) -> Result<Vec<(&'static str, String)>> {
     let file = dir.join(ADDRESS);
-    let address =
-        std::fs::read_to_string(&file).during(|| format!("reading {}", file.display()))?;
+    let address = listen_address(&file).ok_or_else(|| Error::Content {
+        file,
+        field: "listen".to_owned(),
+        reason: "no address of a controller".to_owned(),
+    })?;
     let pki = dir.join(PKI);
-    Ok([
-        ("--server", address.trim().to_owned()),
-        ("--ca", text(&pki.join("ca.pem"))),
-        ("--cert", text(&pki.join("operator.pem"))),
-        ("--key", text(&pki.join("operator.key"))),
-    ]
-    .into_iter()
-    .flat_map(|(flag, value)| [flag.to_owned(), value])
-    .collect())
+    Ok(vec![
+        ("WEIR_SERVER", address),
+        ("WEIR_CA", text(&pki.join("ca.crt"))),
+        ("WEIR_CERT", text(&pki.join(format!("operator-{OPERATOR}.crt")))),
+        ("WEIR_KEY", text(&pki.join(format!("operator-{OPERATOR}.key")))),
+    ])
+}
+
+/// The line `listen IP:PORT` of the controller's address file.
+fn listen_address(file: &std::path::Path) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines().find_map(|l| l.strip_prefix("listen ")).map(str::to_owned)
 }
 
 /// Where the controller writes down where it listens.
 const ADDRESS: &str = "controller.address";
 /// Where the certificates lie.
 const PKI: &str = "pki";
+/// The name in the operator's certificate.
+const OPERATOR: &str = "testbed";
 /// The admin socket of an agent, in the directory of its node.
 const ADMIN: &str = "admin.sock";
 
@@ -521,11 +535,11 @@ fn make_pki(programs: &Programs, bed: &Testbed) -> Result<PathBuf> {
             .map(drop)
     };
     run(&["init"])?;
-    run(&["server", &address::CONTROLLER.to_string()])?;
+    run(&["server", "--host", &address::CONTROLLER.to_string()])?;
     for node in bed.nodes() {
         run(&["node", &node.name])?;
     }
-    run(&["operator", "operator"])?;
+    run(&["operator", OPERATOR])?;
     Ok(dir)
 }
 
@@ -548,11 +562,11 @@ fn controller_recipe(
             "--address-file".to_owned(),
             text(&bed.dir().join(ADDRESS)),
             "--tls-cert".to_owned(),
-            text(&pki.join("server.pem")),
+            text(&pki.join("server.crt")),
             "--tls-key".to_owned(),
             text(&pki.join("server.key")),
             "--client-ca".to_owned(),
-            text(&pki.join("ca.pem")),
+            text(&pki.join("ca.crt")),
         ],
         env: Vec::new(),
         log: bed.dir().join("weir-controller.log"),
@@ -562,12 +576,8 @@ fn controller_recipe(
 /// After the first start the port is fixed, so that a controller that comes again is found where it was.
 fn controller_address(controller: &mut Daemon, bed: &Testbed) -> Result<String> {
     let file = bed.dir().join(ADDRESS);
-    let address = controller.until("the controller listens", STARTING, || {
-        Ok(std::fs::read_to_string(&file)
-            .ok()
-            .map(|t| t.trim().to_owned())
-            .filter(|t| !t.is_empty()))
-    })?;
+    let address = controller
+        .until("the controller listens", STARTING, || Ok(listen_address(&file)))?;
     controller.set_arg("--listen", &address);
     Ok(address)
 }
@@ -587,9 +597,9 @@ fn agent_recipe(
     let mut args: Vec<String> = [
         ("--node", node.to_owned()),
         ("--controller", format!("https://{controller}")),
-        ("--ca", text(&pki.join("ca.pem"))),
-        ("--cert", text(&pki.join(format!("{node}.pem")))),
-        ("--key", text(&pki.join(format!("{node}.key")))),
+        ("--ca", text(&pki.join("ca.crt"))),
+        ("--cert", text(&pki.join(format!("node-{node}.crt")))),
+        ("--key", text(&pki.join(format!("node-{node}.key")))),
         ("--ovsdb", place.ovs.database()),
         ("--bridge", BRIDGE.to_owned()),
         ("--bridge-mgmt", format!("unix:{}", place.ovs.management().display())),

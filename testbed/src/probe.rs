@@ -10,6 +10,7 @@
 pub mod client;
 pub mod server;
 pub mod stream;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::require;
 
 pub use server::Serving;
 pub use stream::Stream;
+pub use watch::{Attempts, Watch};
 
 /// Probes under way at one moment; each is a handful of sockets, and more would only queue in the switch.
 const AT_ONCE: usize = 512;
@@ -215,6 +217,11 @@ impl Engine {
     /// Errors: [`Error::Late`](crate::Error::Late) when it does not get through both ways.
     pub fn stream(&self, request: &Request, interval: Duration) -> Result<Stream> {
         stream::open(&self.runtime, &self.streams, request, interval)
+    }
+
+    /// Tries again and again, a new connection every few milliseconds, until told to finish.
+    pub fn watch(&self, request: &Request) -> Watch {
+        watch::start(&self.runtime, request)
     }
 }
 

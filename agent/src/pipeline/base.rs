@@ -79,6 +79,14 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
     for m in families() {
         out.push(base(SPOOF_GUARD, 80, m, vec![], Some(CONNTRACK)));
     }
+    // neighbour discovery of a workload that no flow of its port lets through: router advertisements, redirects, and
+    // whatever claims another address, although it comes from an address of its own
+    for t in ND_FROM_OUTSIDE {
+        let m = Match::icmp6().with(Field::Icmpv6Type, t);
+        let m = regs::ORIGIN.matches(m, regs::origin::WORKLOAD);
+        let guard = Cookie::new(Kind::SpoofGuard, Stage::NONE, 0);
+        out.push(flow(SPOOF_GUARD, 205, m, guard, vec![], None));
+    }
 
     for m in families() {
         let track = Action::Ct(CtAction {

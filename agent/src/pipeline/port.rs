@@ -51,6 +51,8 @@ pub fn flows(port: &PortSpec<'_>) -> Vec<FlowPair> {
     ));
 
     let allow = |m: Match, goto: u8| flow(table::SPOOF_GUARD, 200, m, guard, vec![], Some(goto));
+    // above what an address of its own may send, and above the drop of all other neighbour discovery
+    let discover = |m: Match| flow(table::SPOOF_GUARD, 210, m, guard, vec![], Some(table::OUTPUT));
     for a in port.addresses {
         out.push(allow(from(family(*a)).nw_src(*a, full(*a)), table::CONNTRACK));
         if let IpAddr::V4(v4) = a {
@@ -63,7 +65,7 @@ pub fn flows(port: &PortSpec<'_>) -> Vec<FlowPair> {
         out.push(allow(probe, table::OUTPUT));
     }
     for m in neighbour_discovery(port) {
-        out.push(allow(from(m), table::OUTPUT));
+        out.push(discover(from(m)));
     }
     out.extend(delivery(port));
     out

@@ -1,0 +1,66 @@
+//! Attempts without pause: a new connection every few milliseconds while something changes, and how many got through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Budget, Request, client};
+
+/// Between two attempts.
+const PACE: Duration = Duration::from_millis(5);
+/// How long one attempt may take.
+const EACH: Duration = Duration::from_millis(150);
+
+/// What became of the attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    pub tried: u64,
+    pub passed: u64,
+}
+
+/// Attempts under way. Without [`Watch::finish`] they go on until the engine ends.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    passed: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<u64>,
+    runtime: tokio::runtime::Handle,
+}
+
+pub(super) fn start(runtime: &Runtime, request: &Request) -> Watch {
+    let (stop, passed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (ended, through, request) = (Arc::clone(&stop), Arc::clone(&passed), request.clone());
+    let task = runtime.spawn(async move {
+        let mut ticker = interval(PACE);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut running, mut tried) = (JoinSet::new(), 0);
+        while !ended.load(Ordering::Relaxed) {
+            ticker.tick().await;
+            while running.try_join_next().is_some() {}
+            tried += 1;
+            let (request, through) = (request.clone(), Arc::clone(&through));
+            running.spawn(async move {
+                let budget = Budget { again: &[], until: EACH };
+                if client::exchange(&request, budget).await.is_open() {
+                    through.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        running.join_all().await;
+        tried
+    });
+    Watch { stop, passed, task, runtime: runtime.handle().clone() }
+}
+
+impl Watch {
+    /// Waits for the last attempts and counts.
+    pub fn finish(self) -> Attempts {
+        self.stop.store(true, Ordering::Relaxed);
+        let Self { passed, task, runtime, .. } = self;
+        let tried = runtime.block_on(task).unwrap_or_default();
+        Attempts { tried, passed: passed.load(Ordering::Relaxed) }
+    }
+}

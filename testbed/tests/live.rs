@@ -1,0 +1,125 @@
+//! Live connections under changing policy: cut both ways when no rule allows them, undisturbed while one does.
+
+use std::time::Duration;
+
+use weir_testbed::fleet::{Fleet, IN_FORCE, Setup, pod};
+use weir_testbed::{home, probe, tcp, udp, wait};
+
+/// A stream sends a record every 5 ms: so long a silence is a cut.
+const QUIET: Duration = Duration::from_millis(300);
+
+fn policy(name: &str, from: &str) -> String {
+    format!(
+        "{{kind: NetworkPolicy, metadata: {{name: {name}, namespace: shop}}, \
+          spec: {{podSelector: {{matchLabels: {{app: db}}}}, policyTypes: [Ingress], ingress: [{from}]}}}}"
+    )
+}
+
+fn fleet() -> Fleet {
+    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
+    fleet.namespace("shop", &[]).unwrap();
+    let services = [tcp(5432), udp(5432)];
+    fleet
+        .add(&[
+            pod("shop/web").on("n1").label("app", "web"),
+            pod("shop/near").on("n2").label("app", "web"),
+            pod("shop/db").on("n2").label("app", "db").serves(&services),
+        ])
+        .unwrap();
+    fleet
+}
+
+#[test]
+fn a_live_connection_is_cut_both_ways_and_goes_on_while_any_rule_allows_it() {
+    let mut fleet = fleet();
+    let web = "{from: [{podSelector: {matchLabels: {app: web}}}]}";
+    fleet.apply(&policy("first", web)).unwrap();
+    fleet.agrees().unwrap();
+    let streams: Vec<_> = [("shop/web", tcp(5432)), ("shop/web", udp(5432)), ("shop/near", tcp(5432))]
+        .into_iter()
+        .map(|(from, service)| fleet.stream(from, "shop/db", service).unwrap())
+        .collect();
+
+    // another policy allows the same, the first goes: E9 step 3
+    fleet.apply(&policy("second", "{ports: [{port: 5432}, {port: 5432, protocol: UDP}]}")).unwrap();
+    fleet.agrees().unwrap();
+    fleet.delete_policy("shop/first").unwrap();
+    fleet.agrees().unwrap();
+    for s in &streams {
+        s.moves(IN_FORCE).unwrap();
+        let (there, back) = (s.counts().there, s.counts().back);
+        assert!(
+            there.longest_silence < QUIET && back.longest_silence < QUIET,
+            "an allowed connection was disturbed: {there:?} {back:?}"
+        );
+    }
+
+    // nothing allows it any more: both directions fall silent
+    fleet.apply(&policy("second", "")).unwrap();
+    fleet.cannot_reach("shop/web", "shop/db", tcp(5432)).unwrap();
+    for s in &streams {
+        s.is_cut(QUIET, IN_FORCE).unwrap();
+    }
+    let cut: Vec<_> = streams.iter().map(probe::Stream::counts).collect();
+
+    // allowed again: what still tries goes on
+    fleet.apply(&policy("second", web)).unwrap();
+    for (s, before) in streams.iter().zip(cut) {
+        s.moves(IN_FORCE).unwrap();
+        let now = s.counts();
+        assert!(now.there.received > before.there.received);
+    }
+    fleet.down().unwrap();
+}
+
+#[test]
+fn egress_revoked_at_the_source_cuts_too() {
+    let mut fleet = fleet();
+    fleet.agrees().unwrap();
+    let stream = fleet.stream("shop/web", "shop/db", tcp(5432)).unwrap();
+    let near = fleet.stream("shop/near", "shop/db", tcp(5432)).unwrap();
+    fleet
+        .apply(
+            "{kind: NetworkPolicy, metadata: {name: out, namespace: shop}, \
+              spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Egress]}}",
+        )
+        .unwrap();
+    for s in [&stream, &near] {
+        s.is_cut(QUIET, IN_FORCE).unwrap();
+    }
+    fleet.down().unwrap();
+}
+
+#[test]
+fn a_denied_connection_leaves_no_conntrack_entry() {
+    let mut fleet = fleet();
+    fleet.apply(&policy("closed", "")).unwrap();
+    fleet.cannot_reach("shop/web", "shop/db", tcp(5432)).unwrap();
+    fleet.cannot_reach("shop/near", "shop/db", udp(5432)).unwrap();
+    let node = fleet.bed().node("n2").unwrap();
+    let address = fleet.bed().host("shop/db").unwrap().addresses[0].to_string();
+    let entries = |n: &weir_testbed::Node| {
+        let all = n.ovs.connections().unwrap();
+        all.into_iter().filter(|l| l.contains(&format!("dst={address},"))).collect::<Vec<_>>()
+    };
+    assert_eq!(entries(node), Vec::<String>::new(), "denied connections are not committed");
+
+    // the same look finds the entry of a connection that is allowed
+    fleet.delete_policy("shop/closed").unwrap();
+    fleet.reaches("shop/web", "shop/db", tcp(5432)).unwrap();
+    let node = fleet.bed().node("n2").unwrap();
+    wait::until("an entry of an allowed connection", IN_FORCE, || {
+        Ok((!entries(node).is_empty()).then_some(()))
+    })
+    .unwrap();
+    fleet.down().unwrap();
+}
+
+#[test]
+fn nothing_of_this_is_left_behind() {
+    let name = home::test_name();
+    let fleet = Fleet::up(&name, &Setup::nodes(1)).unwrap();
+    let dir = fleet.bed().dir().to_owned();
+    drop(fleet);
+    assert!(!dir.exists(), "{} is left", dir.display());
+}

@@ -1,0 +1,160 @@
+//! Whatever goes away and comes again: agents, the controller, Open vSwitch. Traffic that is allowed notices nothing of
+//! the first two, and nothing is let through at any time.
+
+use std::time::Duration;
+
+use weir_testbed::fleet::{Fleet, IN_FORCE, Setup, pod};
+use weir_testbed::{tcp, udp};
+
+const ALLOW_WEB: &str = "{kind: NetworkPolicy, metadata: {name: db, namespace: shop}, spec: {\
+     podSelector: {matchLabels: {app: db}}, \
+     ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 5432}, {port: 5432, protocol: UDP}]}]}}";
+
+fn fleet() -> Fleet {
+    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
+    fleet.namespace("shop", &[]).unwrap();
+    fleet
+        .add(&[
+            pod("shop/web").on("n1").label("app", "web"),
+            pod("shop/other").on("n1").label("app", "other"),
+            pod("shop/db").on("n2").label("app", "db").serves(&[tcp(5432), udp(5432)]),
+        ])
+        .unwrap();
+    fleet.apply(ALLOW_WEB).unwrap();
+    fleet.agrees().unwrap();
+    fleet
+}
+
+/// Flows of every node without counters, and how many packets the busiest flow has seen.
+fn flows(fleet: &Fleet) -> Vec<Vec<String>> {
+    fleet.bed().nodes().iter().map(|n| n.ovs.flows().unwrap()).collect()
+}
+
+fn packets(fleet: &Fleet) -> Vec<u64> {
+    let count = |text: String| {
+        text.lines()
+            .filter_map(|l| l.split("n_packets=").nth(1)?.split(',').next()?.parse::<u64>().ok())
+            .sum()
+    };
+    let dump = |n: &weir_testbed::Node| n.ovs.ofctl(&["dump-flows", "br-int"]).unwrap();
+    fleet.bed().nodes().iter().map(|n| count(dump(n))).collect()
+}
+
+#[test]
+fn agents_killed_and_started_again_change_no_flow_and_lose_no_packet() {
+    let mut fleet = fleet();
+    let stream = fleet.stream("shop/web", "shop/db", udp(5432)).unwrap();
+    let (before, counted) = (flows(&fleet), packets(&fleet));
+    for _ in 0..2 {
+        for node in ["n1", "n2"] {
+            fleet.agent(node).unwrap().kill().unwrap();
+        }
+        stream.moves(IN_FORCE).unwrap();
+        for node in ["n1", "n2"] {
+            fleet.agent(node).unwrap().start_again().unwrap();
+        }
+        fleet.ready().unwrap();
+    }
+    stream.moves(IN_FORCE).unwrap();
+    assert_eq!(flows(&fleet), before, "a restart changes no flow");
+    for (now, then) in packets(&fleet).iter().zip(counted) {
+        assert!(*now >= then, "counters go on: {now} after {then}");
+    }
+    let end = stream.finish();
+    assert_eq!((end.there.lost(), end.back.lost()), (0, 0), "{end:?}");
+
+    // they still follow
+    fleet.delete_policy("shop/db").unwrap();
+    fleet.reaches("shop/other", "shop/db", tcp(5432)).unwrap();
+    fleet.down().unwrap();
+}
+
+#[test]
+fn without_a_controller_the_last_state_stays_even_through_a_restart_of_the_agents() {
+    let mut fleet = fleet();
+    let stream = fleet.stream("shop/web", "shop/db", udp(5432)).unwrap();
+    let before = flows(&fleet);
+    fleet.controller().kill().unwrap();
+    for node in ["n1", "n2"] {
+        fleet.agent(node).unwrap().kill().unwrap();
+        fleet.agent(node).unwrap().start_again().unwrap();
+    }
+    fleet.ready().unwrap();
+    assert_eq!(flows(&fleet), before, "the state on disk is the state in force");
+    fleet.cannot_reach("shop/other", "shop/db", tcp(5432)).unwrap();
+    fleet.reaches("shop/web", "shop/db", tcp(5432)).unwrap();
+    let end = stream.finish();
+    assert_eq!((end.there.lost(), end.back.lost()), (0, 0), "{end:?}");
+
+    // what changed meanwhile comes with the controller
+    fleet.delete_policy("shop/db").unwrap();
+    fleet.controller().start_again().unwrap();
+    fleet.reaches("shop/other", "shop/db", tcp(5432)).unwrap();
+    fleet.down().unwrap();
+}
+
+#[test]
+fn an_agent_without_state_and_controller_leaves_what_is_in_force() {
+    let mut fleet = fleet();
+    let before = flows(&fleet);
+    fleet.controller().kill().unwrap();
+    fleet.agent("n2").unwrap().kill().unwrap();
+    let state = fleet.bed().dir().join("n2").join("state");
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::create_dir_all(&state).unwrap();
+    fleet.agent("n2").unwrap().start_again().unwrap();
+    fleet.cannot_reach("shop/other", "shop/db", tcp(5432)).unwrap();
+    fleet.reaches("shop/web", "shop/db", tcp(5432)).unwrap();
+    assert_eq!(flows(&fleet), before);
+    fleet.controller().start_again().unwrap();
+    fleet.ready().unwrap();
+    assert_eq!(flows(&fleet), before);
+    fleet.down().unwrap();
+}
+
+#[test]
+fn open_vswitch_restarted_is_right_again() {
+    let mut fleet = fleet();
+    let before = flows(&fleet);
+    for signal in [nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGKILL] {
+        let node = fleet.bed().node("n2").unwrap();
+        node.ovs.stop_switch(signal).unwrap();
+        node.ovs.start_switch().unwrap();
+        fleet.agrees().unwrap();
+        assert_eq!(flows(&fleet), before, "after {signal}");
+    }
+    // the database too: ports are learned anew
+    let node = fleet.bed().node("n2").unwrap();
+    node.ovs.stop_database(nix::sys::signal::Signal::SIGKILL).unwrap();
+    node.ovs.start_database().unwrap();
+    fleet.agrees().unwrap();
+    fleet.add(&[pod("shop/late").on("n2").label("app", "web")]).unwrap();
+    fleet.reaches("shop/late", "shop/db", tcp(5432)).unwrap();
+    fleet.agrees().unwrap();
+    fleet.down().unwrap();
+}
+
+#[test]
+fn flows_changed_by_others_are_put_right() {
+    let mut fleet = Fleet::for_test(&Setup {
+        agent_args: vec!["--drift-interval".to_owned(), "1".to_owned()],
+        ..Setup::nodes(1)
+    })
+    .unwrap();
+    fleet.namespace("shop", &[]).unwrap();
+    fleet
+        .add(&[pod("shop/web"), pod("shop/db").label("app", "db").serves(&[tcp(5432)])])
+        .unwrap();
+    fleet.apply("{kind: NetworkPolicy, metadata: {name: deny, namespace: shop}, spec: {podSelector: {}}}").unwrap();
+    fleet.agrees().unwrap();
+    let before = flows(&fleet);
+    let node = fleet.bed().node("n1").unwrap();
+    node.ovs.ofctl(&["add-flow", "br-int", "table=0,priority=60000,actions=NORMAL"]).unwrap();
+    node.ovs.ofctl(&["--strict", "del-flows", "br-int", "table=100,priority=0"]).unwrap();
+    weir_testbed::wait::until("the flows are put right", IN_FORCE + Duration::from_secs(5), || {
+        Ok((flows(&fleet) == before).then_some(()))
+    })
+    .unwrap();
+    fleet.agrees().unwrap();
+    fleet.down().unwrap();
+}
