@@ -490,3 +490,33 @@ fn rules_used_here_have_flows() {
     let closed: BTreeSet<_> = wanted(None, &ports).into_keys().collect();
     assert!(closed.len() < flows.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_keeps_class_numbers_that_only_history_explains() {
+    let ports = picture(&[(1, "shop/db-0")]);
+    // whoever comes first has the lower number; from nothing it is the other way round for one of the two
+    let mut histories = Vec::new();
+    for first in ["shop/db-0", "shop/api-0"] {
+        let switch = FakeSwitch::new();
+        let mut rig = Rig::start(RigConfig::default());
+        rig.picture(ports.clone());
+        rig.connect(&switch);
+        let mut early = policy_state();
+        early.endpoints.retain(|id, _| &*id.0 == first);
+        rig.snapshot(1, 1, early).await;
+        rig.report(|r| r.revision == 1).await;
+        rig.snapshot(1, 2, policy_state()).await;
+        rig.report(|r| r.revision == 2).await;
+        let (before, commits) = (switch.table(), switch.commits().len());
+
+        let mut rig =
+            Rig::start(RigConfig { stored: Some(policy_state()), ..RigConfig::default() });
+        rig.picture(ports.clone());
+        rig.connect(&switch);
+        rig.following().await;
+        assert_eq!(switch.commits().len(), commits, "{first}");
+        assert_eq!(switch.table(), before);
+        histories.push(before);
+    }
+    assert_ne!(histories[0], histories[1]);
+}
