@@ -136,7 +136,7 @@ fn ctl(name: &str, args: &[String]) -> Result<ExitCode> {
     let inside = Inside::enter(&home::namespace_name(name, INFRA))
         .map_err(|_| Error::NotUp(name.to_owned()))?;
     let mut process = Process::new(require::sibling("weirctl")?);
-    process.args(args).args(fleet::operator_args(&home::dir_of(name))?);
+    process.args(args).envs(fleet::operator_env(&home::dir_of(name))?);
     let status = inside.run(move || process.status().during(|| "running weirctl".to_owned()))?;
     Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
 }

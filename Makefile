@@ -1,0 +1,134 @@
+# What a developer runs and what CI runs. Each target says what it does and how far it is.
+#
+#   make demo [KEEP=1] [SCENARIO=card-data|tenants|media|three-tier|trading]
+#   make test
+#   make conformance DIR=... [MODE=evaluator|ovs]
+#   make lint | bench | fuzz | docs
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# namespaces need root; as another user, what needs it runs under sudo
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
+ifneq ($(SUDO),)
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+export CARGO_TARGET_$(HOST)_RUNNER := $(SUDO)
+endif
+
+TESTBED := $(TARGET_DIR)/debug/weir-testbed
+SCENARIO ?= three-tier
+MODE ?= evaluator
+CRATES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard */Cargo.toml)))
+MEMBERS := $(filter-out fuzz,$(CRATES))
+
+.PHONY: help
+help:
+	@sed -n 's/^# \{0,1\}//; /^  make/p' $(firstword $(MAKEFILE_LIST))
+
+# Installs what is missing, and only that. Our switches have directories, sockets and databases of their own, use no
+# kernel datapath, and run in namespaces: a system's own Open vSwitch is never touched, running or not.
+.PHONY: setup
+setup:
+	@command -v cargo >/dev/null || { echo "cargo is not installed: see https://rustup.rs" >&2; exit 3; }
+	missing=()
+	has() { PATH="$$PATH:/usr/sbin:/sbin" command -v "$$1" >/dev/null; }
+	has ovs-vswitchd && has ovsdb-server && has ovs-ofctl || missing+=(openvswitch-switch)
+	has ip && has bridge || missing+=(iproute2)
+	has ethtool || missing+=(ethtool)
+	if (($${#missing[@]})); then
+		echo "setup: installing $${missing[*]}"
+		if ! has apt-get; then
+			echo "$${missing[*]} not installed, and this is no Debian: install them by hand" >&2; exit 3
+		fi
+		if [[ -n "$(SUDO)" ]] && ! has sudo; then
+			echo "$${missing[*]} not installed: install them as root" >&2; exit 3
+		fi
+		$(SUDO) apt-get update -qq
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$${missing[@]}"
+	fi
+
+.PHONY: build
+build: setup
+	@echo "build: the programs of Weir"
+	cargo build --workspace --bins
+
+.PHONY: demo
+demo: build
+	@$(SUDO) $(TESTBED) demo --scenario $(SCENARIO) --report target/demo/report.json $(if $(KEEP),--keep)
+
+.PHONY: down
+down: build
+	@$(SUDO) $(TESTBED) down
+
+# The layers, cheapest first. What is missing for one (root, Open vSwitch) is a failure that says so.
+.PHONY: test
+test: setup
+	@times=()
+	layer() {
+		local name=$$1 start=$$SECONDS; shift
+		echo; echo "test: $$name"
+		"$$@"
+		times+=("$$(printf '%-44s %5d s' "$$name" $$((SECONDS - start)))")
+	}
+	layer "build" cargo test --workspace --no-run
+	layer "programs" cargo build --workspace --bins
+	layer "unit, vectors, properties, private switches" cargo test --workspace --exclude weir-testbed --tests
+	layer "documentation examples" cargo test --workspace --doc
+	layer "namespaces, real connections" cargo test -p weir-testbed --tests
+	if [[ -f fuzz/Cargo.toml ]]; then
+		layer "fuzz corpus" cargo test --manifest-path fuzz/Cargo.toml --tests
+	fi
+	echo; echo "test: all layers passed"
+	printf '  %s\n' "$${times[@]}"
+
+.PHONY: conformance
+conformance: build
+	@if [[ -z "$(DIR)" ]]; then echo "make conformance DIR=... [MODE=evaluator|ovs]" >&2; exit 2; fi
+	case "$(MODE)" in
+		evaluator) $(TESTBED) conformance "$(DIR)" --evaluator ;;
+		ovs) $(SUDO) $(TESTBED) conformance "$(DIR)" --ovs ;;
+		*) echo "MODE is evaluator or ovs" >&2; exit 2 ;;
+	esac
+
+.PHONY: lint
+lint:
+	@echo "lint: format"
+	cargo fmt --all --check
+	echo "lint: clippy"
+	cargo clippy --workspace --all-targets -- -D warnings
+	if [[ -f fuzz/Cargo.toml ]]; then
+		cargo clippy --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+	fi
+	echo "lint: each crate alone, so that each manifest tells the truth"
+	for crate in $(MEMBERS); do
+		cargo check --quiet --manifest-path $$crate/Cargo.toml
+	done
+	echo "lint: one TLS provider"
+	if cargo tree --workspace -e normal,build,dev -i aws-lc-rs 2>/dev/null | grep .; then
+		echo "aws-lc-rs is in the tree; rustls can then not choose a provider" >&2; exit 1
+	fi
+	echo "lint: clean"
+
+# ONLY="flows policy traffic" takes some of the parts.
+.PHONY: bench
+bench: setup
+	@echo "bench: the programs, as they are released"
+	cargo build --release -p weir-controller -p weir-agent --bins
+	cargo bench -p weir-testbed --bench weir -- $(ONLY)
+
+ifneq ($(wildcard fuzz/run),)
+.PHONY: fuzz
+fuzz:
+	fuzz/run
+endif
+
+.PHONY: docs
+docs: setup
+	@echo "docs: rustdoc"
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	echo "docs: docs/pipeline.md is what code and switch say"
+	cargo run --quiet -p weir-agent --example pipeline_doc -- --check
+	echo "docs: clean"
