@@ -1,0 +1,171 @@
+//! OpenFlow: single messages, a connection, and the flow mod with everything that can be inside.
+
+use std::cell::RefCell;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rust_openflow::conn::{Options, connect_stream};
+use rust_openflow::text::{self, Names};
+use rust_openflow::{FlowStatsRequest, Message};
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::split::{pieces, split};
+
+/// Bytes of a flow mod before its match, header included.
+const BEFORE_MATCH: usize = 48;
+/// The longest message.
+const LONGEST: usize = u16::MAX as usize;
+/// The longest stream that is tried: the events of it fit the queue.
+const STREAM: usize = 1 << 16;
+
+/// One message: the length is put right, or hardly any input would come past the framing.
+pub fn openflow_message(data: &[u8]) {
+    let _ = Message::decode(&Bytes::copy_from_slice(data));
+    if data.len() >= 8 {
+        settles(&framed(data));
+    }
+}
+
+/// The input as a frame whose length field is right.
+fn framed(data: &[u8]) -> Bytes {
+    let mut frame = BytesMut::from(&data[..data.len().min(LONGEST)]);
+    let length = (frame.len() as u16).to_be_bytes();
+    frame[2..4].copy_from_slice(&length);
+    frame.freeze()
+}
+
+/// What was decoded has an encoding, and from then on nothing changes any more.
+fn settles(frame: &Bytes) {
+    let Ok((xid, message)) = Message::decode(frame) else { return };
+    let once = encode(&message, xid);
+    let (again, second) = Message::decode(&once).expect("what was encoded can be decoded");
+    assert_eq!(again, xid);
+    assert_eq!(encode(&second, xid), once, "{message:?}");
+    match &message {
+        Message::FlowMod(flow) => says_all(flow),
+        Message::BundleAdd(add) => {
+            let _ = add.inner();
+        }
+        _ => {}
+    }
+}
+
+fn encode(message: &Message, xid: u32) -> Bytes {
+    let mut out = BytesMut::new();
+    message.encode(xid, &mut out).unwrap_or_else(|e| panic!("{e}: {message:?}"));
+    out.freeze()
+}
+
+/// The text of a flow can be written, and what can be read back of it is the same text.
+fn says_all(flow: &rust_openflow::FlowMod) {
+    let line = text::flow_mod(flow, &Names::default());
+    if let Ok(read) = text::parse_flow(&line) {
+        let _ = text::flow_mod(&read.into_add(), &Names::default());
+    }
+}
+
+/// A flow mod. The first byte chooses: a whole body behind the fixed part, or fields and actions apart, with lengths
+/// and padding put right around them, which comes much deeper.
+pub fn openflow_flow(data: &[u8]) {
+    let Some((&how, rest)) = data.split_first() else { return };
+    let mut frame = BytesMut::from(&[4, 14, 0, 0, 0, 0, 0, 1][..]);
+    frame.put_bytes(0, 17);
+    // the command, then timeouts; priority, no buffer, any port and group
+    frame.put_u8(how >> 1 & 0x3);
+    frame.put_bytes(0, 4);
+    frame.put_slice(&[0x80, 0]);
+    frame.put_bytes(0xff, 12);
+    frame.put_bytes(0, 4);
+    debug_assert_eq!(frame.len(), BEFORE_MATCH);
+    if how & 1 == 0 {
+        frame.put_slice(rest);
+    } else {
+        let Some((&fields, rest)) = rest.split_first() else { return };
+        let (fields, actions) = rest.split_at(usize::from(fields).min(rest.len()));
+        put_match(&mut frame, fields);
+        let actions = &actions[..actions.len().min(LONGEST - 1024) / 8 * 8];
+        frame.put_u16(4);
+        frame.put_u16((actions.len() + 8) as u16);
+        frame.put_u32(0);
+        frame.put_slice(actions);
+    }
+    settles(&framed(&frame));
+}
+
+fn put_match(frame: &mut BytesMut, fields: &[u8]) {
+    let length = fields.len() + 4;
+    frame.put_u16(1);
+    frame.put_u16(length as u16);
+    frame.put_slice(fields);
+    frame.put_bytes(0, length.next_multiple_of(8) - length);
+}
+
+thread_local! {
+    static RUNTIME: RefCell<Option<Runtime>> = const { RefCell::new(None) };
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.with_borrow_mut(|slot| {
+        let runtime = slot.get_or_insert_with(|| {
+            Builder::new_current_thread().enable_time().build().expect("a runtime")
+        });
+        runtime.block_on(future)
+    })
+}
+
+/// A connection to a switch that sends these bytes and hangs up, while a dump is asked for. However the stream is cut,
+/// the outcome is the same. The first bit decides whether a good handshake stands in front.
+pub fn openflow_stream(data: &[u8]) {
+    let (sizes, stream) = split(data);
+    let stream = &stream[..stream.len().min(STREAM)];
+    let mut all = BytesMut::new();
+    if sizes[0].is_multiple_of(2) {
+        all.put_slice(HANDSHAKE);
+    }
+    all.put_slice(stream);
+    let cut = block_on(connection(&pieces(&sizes, &all)));
+    let whole = block_on(connection(&[&all]));
+    assert_eq!(cut, whole);
+}
+
+/// HELLO with a bitmap, and the answer to the features request of the handshake.
+const HANDSHAKE: &[u8] = &[
+    4, 0, 0, 16, 0, 0, 0, 1, 0, 1, 0, 8, 0, 0, 0, 0x10, //
+    4, 6, 0, 32, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 254, 0, 0, 0, 0, 0, 0, 0x4f, 0, 0,
+    0, 0,
+];
+
+/// Everything that can be seen of a connection, as text.
+async fn connection(pieces: &[&[u8]]) -> Vec<String> {
+    // room for all that we send: the switch never reads
+    let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+    let options = Options { event_capacity: STREAM, ..Options::default() };
+    let feed = async {
+        for piece in pieces {
+            if theirs.write_all(piece).await.is_err() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let _ = theirs.shutdown().await;
+        // kept until the end: our writes must not fail
+        theirs
+    };
+    let talk = async {
+        let (connection, driver, mut events) = match connect_stream(ours, options).await {
+            Ok(connected) => connected,
+            Err(error) => return vec![format!("{error:?}")],
+        };
+        let dump = connection.dump_flows(FlowStatsRequest::default());
+        let (dump, ended) = tokio::join!(biased; dump, driver);
+        let mut seen = vec![format!("{dump:?}"), format!("{ended:?}")];
+        while let Some(event) = events.recv().await {
+            seen.push(format!("{event:?}"));
+        }
+        seen.push(format!("{} malformed", connection.malformed_messages()));
+        seen
+    };
+    let (seen, theirs) = tokio::join!(talk, feed);
+    drop(theirs);
+    seen
+}
