@@ -1,6 +1,6 @@
 //! All inputs -> the flows the bridge should have.
 //!
-//! Every thing that causes flows ([`Owner`]) contributes parts of flows, computed by a pure function of what it depends
+//! Every thing that causes flows (an owner) contributes parts of flows, computed by a pure function of what it depends
 //! on; a flow is the sum of its parts. An update finds the owners that a change touches, replaces their parts, and says
 //! which flows came out different. Starting from nothing is the same with everything touched, and gives the same flows.
 
@@ -194,7 +194,7 @@ impl Desired {
     /// Groups, profiles, endpoints and policies, up to their classes.
     fn take_in(&mut self, state: &NodeState, touched: &Touched, dirty: &mut Dirty) {
         if self.node != state.node.name {
-            self.node = state.node.name.clone();
+            self.node = Str::clone(&state.node.name);
         }
         if touched.node {
             self.node_addresses = state.node.addresses.clone();
@@ -259,7 +259,7 @@ impl Desired {
                     .filter(|(_, p)| {
                         p.named_ports
                             .iter()
-                            .any(|n| changed.contains(&(n.name.clone(), n.protocol)))
+                            .any(|n| changed.contains(&(Str::clone(&n.name), n.protocol)))
                     })
                     .map(|(id, _)| *id),
             );
@@ -311,7 +311,7 @@ impl Desired {
                     self.used_by.remove(&e.profile);
                 }
             }
-            let name = (e.namespace.clone(), e.name.clone());
+            let name = (Str::clone(&e.namespace), Str::clone(&e.name));
             if let Some(set) = self.by_name.get_mut(&name) {
                 set.remove(id);
                 if set.is_empty() {
@@ -325,7 +325,7 @@ impl Desired {
             u.local += usize::from(e.node == self.node);
             u.addresses += e.addresses.len();
             self.by_name
-                .entry((e.namespace.clone(), e.name.clone()))
+                .entry((Str::clone(&e.namespace), Str::clone(&e.name)))
                 .or_default()
                 .insert(id.clone());
         }
@@ -347,7 +347,7 @@ impl Desired {
         // without an address there is nothing to classify, and no flow to read the number back from
         self.used_by.get(&profile).filter(|u| u.addresses > 0)?;
         let content = state.profiles.get(&profile)?;
-        let asked = |n: &&NamedPort| names.contains(&(n.name.clone(), n.protocol));
+        let asked = |n: &&NamedPort| names.contains(&(Str::clone(&n.name), n.protocol));
         Some(Key {
             groups: self.groups_of.get(&profile).cloned().unwrap_or_default(),
             ports: content.named_ports.iter().filter(asked).cloned().collect(),
@@ -491,7 +491,7 @@ impl Desired {
         let own: Vec<IpAddr> = e.addresses.iter().copied().collect();
         let local = e.node == self.node;
         // two that claim one address: the greater id has it, as in the evaluator
-        let rank = Rank(0, id.0.clone());
+        let rank = Rank(0, Str::clone(&id.0));
         own.iter()
             .flat_map(|a| endpoint::flows(*a, class, local, &own))
             .map(|(key, value)| (key, Part::Whole { rank: rank.clone(), value }))
@@ -501,7 +501,7 @@ impl Desired {
     /// The endpoint of a workload port: of that name, on this node.
     fn endpoint_of_port(&self, number: u32) -> Option<&Arc<Endpoint>> {
         let p = self.ports.workloads.get(&number)?;
-        let ids = self.by_name.get(&(p.namespace.clone(), p.name.clone()))?;
+        let ids = self.by_name.get(&(Str::clone(&p.namespace), Str::clone(&p.name)))?;
         ids.iter().rev().filter_map(|id| self.endpoints.get(id)).find(|e| e.node == self.node)
     }
 

@@ -133,10 +133,13 @@ impl Outcome {
     }
 }
 
+/// A priority and its flows.
+type Level<'a> = (u16, Vec<(&'a FlowKey, &'a FlowValue)>);
+
 /// A flow table laid out for lookups.
 pub struct Interpreter<'a> {
     /// Per table, the highest priority first.
-    tables: BTreeMap<u8, Vec<(u16, Vec<(&'a FlowKey, &'a FlowValue)>)>>,
+    tables: BTreeMap<u8, Vec<Level<'a>>>,
 }
 
 /// More steps than any packet takes: a loop in a broken table ends here.
@@ -227,10 +230,9 @@ impl<'a> Interpreter<'a> {
 
 fn apply(action: &Action, packet: &mut Packet, tracked: Tracked, out: &mut Outcome) -> Option<u8> {
     match action {
-        Action::Output { port, .. } => {
-            if u128::from(*port) != packet.get(Field::InPort) {
-                out.outputs.push(*port);
-            }
+        // OVS never sends a packet back out of the port it came from
+        Action::Output { port, .. } if u128::from(*port) != packet.get(Field::InPort) => {
+            out.outputs.push(*port);
         }
         Action::RegLoad { dst, offset, bits, value } => {
             put(packet, *dst, *offset, *bits, u128::from(*value));

@@ -1,5 +1,7 @@
 //! The compiled flow tables give the verdict of the evaluator, for random worlds and connections.
 
+#![expect(clippy::print_stdout, reason = "the figures of a run are for who reads its log")]
+
 mod common;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! What a change costs: 3 nodes, 1,000 policies, 3,000 pods.
 
+#![expect(clippy::print_stdout, reason = "the figures of a run are for who reads its log")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -48,7 +50,7 @@ fn world() -> World {
     for n in 1..=NODES {
         let name: Str = format!("n{n}").into();
         let addresses = BTreeSet::from([IpAddr::from([192, 0, 2, u8::try_from(n).expect("few")])]);
-        world.nodes.insert(name.clone(), Node { name, labels: Labels::default(), addresses });
+        world.nodes.insert(Str::clone(&name), Node { name, labels: Labels::default(), addresses });
     }
     for d in 0..DEPLOYMENTS {
         for r in 0..REPLICAS {
@@ -92,8 +94,8 @@ fn ports(world: &World, node: &str) -> Ports {
             number,
             WorkloadPort {
                 interface: format!("p{number}").into(),
-                namespace: pod.namespace.clone(),
-                name: pod.name.clone(),
+                namespace: Str::clone(&pod.namespace),
+                name: Str::clone(&pod.name),
                 mac: Some([2, 0, 0, b, c, d]),
             },
         );
@@ -177,7 +179,7 @@ fn a_change_costs_what_it_needs() {
     // a policy for one pod that has a label of its own: the pod leaves its class, the rule comes
     let one = ("ns7".into(), "d7-0".into());
     let pod = world.pods.get_mut(&one).expect("a pod of deployment 7");
-    let node = pod.node.clone();
+    let node = Str::clone(&pod.node);
     pod.labels.set("pod", "d7-0");
     for a in &mut agents {
         let (_, mods) = a.follow(&world);

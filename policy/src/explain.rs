@@ -190,10 +190,28 @@ impl RuleWhy {
         format!("{}/{} {}", self.policy.namespace, self.policy.name, self.rule)
     }
 
+    /// Terms that fail, and terms that are not known to hold.
+    fn distance(&self) -> (usize, usize) {
+        let count = |ok| self.terms.iter().filter(|t| t.ok == ok).count();
+        (count(Some(false)), count(None))
+    }
+
     /// `from[0] app=api, port[0] tcp/5432`: what it admits, the subject left out.
     pub fn summary(&self) -> String {
-        let terms = self.terms.iter().filter(|t| !t.term.starts_with("subject"));
-        terms.map(|t| format!("{} {}", t.item(), t.want)).collect::<Vec<_>>().join(", ")
+        let mut out = String::new();
+        let mut before = "subject";
+        for term in self.terms.iter().filter(|t| t.item() != "subject") {
+            if term.item() != before {
+                let comma = if out.is_empty() { "" } else { ", " };
+                out.push_str(&format!("{comma}{} {}", term.item(), term.want));
+            } else if term.kind() == "except" {
+                out.push_str(&format!(" except {}", term.want));
+            } else {
+                out.push_str(&format!(" and {}", term.want));
+            }
+            before = term.item();
+        }
+        out
     }
 }
 
@@ -248,7 +266,7 @@ pub fn rules(world: &World, connection: &Connection, direction: Direction) -> Ve
     let Some(pod) = this.pod() else {
         return Vec::new();
     };
-    let mut out: Vec<(usize, bool, u128, RuleWhy)> = Vec::new();
+    let mut out: Vec<((usize, usize), bool, u128, RuleWhy)> = Vec::new();
     let policies = world.policies.values().filter(|o| o.policy.key.namespace == pod.namespace);
     for object in policies {
         for (n, rule) in object.policy.rules.iter().enumerate() {
@@ -259,11 +277,11 @@ pub fn rules(world: &World, connection: &Connection, direction: Direction) -> Ve
             let why = rule_why(object, rule, direction, terms);
             let foreign =
                 why.terms.iter().any(|t| t.term.starts_with("subject") && t.ok != Some(true));
-            out.push((why.failing(), foreign, terms::breadth(world, object, &rule.rule), why));
+            out.push((why.distance(), foreign, terms::breadth(world, object, &rule.rule), why));
         }
     }
     // fewest failing terms, then one that selects the pod at all, then the narrowest, then by id
-    out.sort_by(|a, b| (a.0, a.1, a.2, a.3.id).cmp(&(b.0, b.1, b.2, b.3.id)));
+    out.sort_by_key(|a| (a.0, a.1, a.2, a.3.id));
     out.into_iter().map(|(.., why)| why).collect()
 }
 
@@ -324,7 +342,9 @@ fn side(world: &World, connection: &Connection, direction: Direction, side: &Sid
         }
         Reason::Isolated(_) | Reason::Undecided(_) => {
             let found = rules(world, connection, direction);
-            if let Some(pod) = this.pod() {
+            if let Some(pod) = this.pod()
+                && matches!(side.reason, Reason::Isolated(_))
+            {
                 out.change =
                     change::suggest(world, pod, &other, connection.l4, direction, found.first());
             }
@@ -378,7 +398,7 @@ fn notes(world: &World, connection: &Connection, verdict: &eval::Verdict, why: &
         }
     };
     for end in [&connection.src, &connection.dst] {
-        if let End::Pod { key, address } = end {
+        if let End::Pod { key, .. } = end {
             let name = format!("{}/{}", key.0, key.1);
             match world.pods.get(key) {
                 None => note("unknown-pod", format!("{name} is not among the objects read")),
@@ -391,14 +411,14 @@ fn notes(world: &World, connection: &Connection, verdict: &eval::Verdict, why: &
                 Some(p) if p.terminal => {
                     note("terminal", format!("{name} has ended: it is no pod any more for policy"));
                 }
-                Some(_) if address.is_none() => note(
-                    "address-unknown",
-                    format!(
-                        "the address of {name} is not known, so ipBlock terms were not decided"
-                    ),
-                ),
                 Some(_) => {}
             }
+        }
+    }
+    for (side, other) in [(&verdict.egress, &connection.dst), (&verdict.ingress, &connection.src)] {
+        if let (Reason::Undecided(_), End::Pod { key, .. }) = (&side.reason, other) {
+            let text = "is not known, so ipBlock terms were not decided";
+            note("address-unknown", format!("the address of {}/{} {text}", key.0, key.1));
         }
     }
     if verdict.ingress.reason == Reason::OwnNode {

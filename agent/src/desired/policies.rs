@@ -40,7 +40,7 @@ impl Policies {
         // what stays the same is added before it is removed, so that nothing moves
         if let Some(p) = new {
             for r in &p.rules {
-                self.add_rule(&r.rule, (key.clone(), r.path.clone()), dirty);
+                self.add_rule(&r.rule, (key.clone(), Str::clone(&r.path)), dirty);
             }
         }
         if let Some(old) = &old {
@@ -49,7 +49,7 @@ impl Policies {
                 let kept = new
                     .is_some_and(|p| p.rules.iter().any(|n| n.path == r.path && n.rule == r.rule));
                 if !kept {
-                    self.remove_rule(content, &(key.clone(), r.path.clone()), dirty);
+                    self.remove_rule(content, &(key.clone(), Str::clone(&r.path)), dirty);
                 }
             }
         }
@@ -88,7 +88,7 @@ impl Policies {
             self.by_group.entry(group).or_default().insert(content);
         }
         for (name, protocol) in rule.services.named() {
-            *self.named.entry((name.clone(), protocol)).or_default() += 1;
+            *self.named.entry((Str::clone(name), protocol)).or_default() += 1;
         }
     }
 
@@ -114,7 +114,7 @@ impl Policies {
             }
         }
         for (name, protocol) in entry.rule.services.named() {
-            let key = (name.clone(), protocol);
+            let key = (Str::clone(name), protocol);
             if let Some(n) = self.named.get_mut(&key) {
                 *n -= 1;
                 if *n == 0 {

@@ -38,7 +38,7 @@ pub fn flows(
     set: RuleId,
 ) -> Vec<FlowPair> {
     let (table, register) = place(direction);
-    let cookie = Cookie::new(Kind::Isolation, Stage::new(Tier::NetworkPolicy, direction), set.0);
+    let cookie = Cookie::encode(Kind::Isolation, Stage::new(Tier::NetworkPolicy, direction), set.0);
     let of_class = |m: Match| register.matches(m, class);
     let mut out =
         vec![flow(table, priority::ISOLATED, of_class(Match::new()), cookie, vec![], None)];

@@ -64,7 +64,7 @@ pub fn contributions(rule: &Rule, id: RuleId, view: &View<'_>) -> Vec<Contributi
         Direction::Ingress => (regs::INGRESS_RULE, table::COMMIT),
     };
     let allow = |priority: u16, m: Match| {
-        let cookie = Cookie::new(Kind::Allow, stage, id.0);
+        let cookie = Cookie::encode(Kind::Allow, stage, id.0);
         let (key, value) = flow(table, priority, m, cookie, vec![load(&result, id.0)], Some(goto));
         // equal claims: the lesser rule id
         let rank = Rank(u64::MAX - u64::from(id.0), "".into());
@@ -80,7 +80,7 @@ pub fn contributions(rule: &Rule, id: RuleId, view: &View<'_>) -> Vec<Contributi
     for (clause, alternatives) in dimensions.into_iter().enumerate() {
         let clause = u8::try_from(clause).unwrap_or(u8::MAX);
         for (match_, number) in alternatives {
-            let cookie = Cookie::new(Kind::Clause, stage, number);
+            let cookie = Cookie::encode(Kind::Clause, stage, number);
             out.push((
                 FlowKey { table, priority, match_ },
                 Part::Clause { rule: id, clause, n_clauses, cookie },

@@ -84,7 +84,7 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
     for t in ND_FROM_OUTSIDE {
         let m = Match::icmp6().with(Field::Icmpv6Type, t);
         let m = regs::ORIGIN.matches(m, regs::origin::WORKLOAD);
-        let guard = Cookie::new(Kind::SpoofGuard, Stage::NONE, 0);
+        let guard = Cookie::encode(Kind::SpoofGuard, Stage::NONE, 0);
         out.push(flow(SPOOF_GUARD, 205, m, guard, vec![], None));
     }
 
@@ -125,7 +125,7 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
     out.push(base(EGRESS_RULE, 0, Match::new(), vec![], Some(EGRESS_BASELINE)));
     out.push(base(EGRESS_BASELINE, 0, Match::new(), vec![], Some(INGRESS_ADMIN)));
     let own_node = regs::OWN_NODE.matches(Match::new(), 1);
-    let always = Cookie::new(Kind::AlwaysAllowed, Stage::NONE, 0);
+    let always = Cookie::encode(Kind::AlwaysAllowed, Stage::NONE, 0);
     out.push(flow(INGRESS_ADMIN, 65000, own_node, always, vec![], Some(COMMIT)));
     let to_workload = regs::DST_LOCAL.matches(Match::new(), 1);
     out.push(base(INGRESS_ADMIN, 100, to_workload, vec![], Some(INGRESS_RULE)));
@@ -174,7 +174,7 @@ pub fn node_port(
                 table::SRC_CLASS,
                 200,
                 m.nw_src(a, super::full(a)),
-                Cookie::new(Kind::AlwaysAllowed, Stage::NONE, 0),
+                Cookie::encode(Kind::AlwaysAllowed, Stage::NONE, 0),
                 vec![load(&regs::OWN_NODE, 1)],
                 Some(table::DST_CLASS),
             ));

@@ -91,7 +91,8 @@ pub struct Cookie {
 }
 
 impl Cookie {
-    pub const fn new(kind: Kind, stage: Stage, id: u32) -> u64 {
+    /// The cookie of a flow.
+    pub const fn encode(kind: Kind, stage: Stage, id: u32) -> u64 {
         ((MAGIC as u64) << 56)
             | ((VERSION as u64) << 48)
             | ((kind as u64) << 44)
@@ -101,7 +102,7 @@ impl Cookie {
 
     /// A flow of the fixed part of the pipeline; `id` is a class or 0.
     pub const fn base(id: u32) -> u64 {
-        Self::new(Kind::Base, Stage::NONE, id)
+        Self::encode(Kind::Base, Stage::NONE, id)
     }
 
     /// None if the cookie is not ours, or of a layout that this version does not know.

@@ -30,7 +30,7 @@ pub fn flows(port: &PortSpec<'_>) -> Vec<FlowPair> {
             None => m,
         }
     };
-    let guard = Cookie::new(Kind::SpoofGuard, Stage::NONE, 0);
+    let guard = Cookie::encode(Kind::SpoofGuard, Stage::NONE, 0);
 
     out.push(flow(
         table::CLASSIFIER,
@@ -150,7 +150,7 @@ fn delivery(port: &PortSpec<'_>) -> Vec<FlowPair> {
             table::FORWARD,
             150,
             to(m),
-            Cookie::new(Kind::SpoofGuard, Stage::NONE, 0),
+            Cookie::encode(Kind::SpoofGuard, Stage::NONE, 0),
             vec![],
             None,
         ));

@@ -1,5 +1,7 @@
 //! A world as flow tables: every node compiled, packets run through the tables of the nodes they cross.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -11,6 +13,7 @@ use weir_agent::pipeline::PipelineConfig;
 use weir_agent::ports::{Ports, WorkloadPort};
 use weir_policy::compile;
 use weir_policy::eval::{Connection, End, L4};
+use weir_policy::ids::Str;
 use weir_policy::state::Touched;
 use weir_policy::strategy;
 use weir_policy::world::World;
@@ -37,8 +40,8 @@ pub(crate) fn ports(world: &World, node: &str) -> Ports {
                 10 + u32::from(n),
                 WorkloadPort {
                     interface: format!("p{n}").into(),
-                    namespace: pod.namespace.clone(),
-                    name: pod.name.clone(),
+                    namespace: Str::clone(&pod.namespace),
+                    name: Str::clone(&pod.name),
                     mac: Some([2, 0, 0, 1, 0, n]),
                 },
             );
