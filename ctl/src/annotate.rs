@@ -88,11 +88,8 @@ pub fn in_port(flow: &FlowText) -> Option<u32> {
 
 /// Address and prefix length that a flow matches as source or destination. Units: bits.
 pub fn prefix(flow: &FlowText, source: bool) -> Option<(IpAddr, u32)> {
-    let (v4, v6) = if source {
-        (Field::Ipv4Src, Field::Ipv6Src)
-    } else {
-        (Field::Ipv4Dst, Field::Ipv6Dst)
-    };
+    let (v4, v6) =
+        if source { (Field::Ipv4Src, Field::Ipv6Src) } else { (Field::Ipv4Dst, Field::Ipv6Dst) };
     if let Some(f) = flow.match_.field(v4) {
         let address = Ipv4Addr::from(u32::try_from(f.value).ok()?);
         return Some((address.into(), f.mask.count_ones()));
@@ -181,7 +178,8 @@ fn clause(flow: &FlowText, symbols: &Symbols) -> Note {
             if let Some(name) = class.and_then(|c| term.name_in(&c.ports)) {
                 what.push_str(&format!(" ({name})"));
             }
-            what.push_str(&format!(" of {}", class_text(number, class, None)));
+            let asked = asked(&ids, symbols, !ingress);
+            what.push_str(&format!(" of {}", class_text(number, class, Some(&asked))));
             endpoints = names_of(class);
         }
         return Note { rules, endpoints, ..Note::of(Owner::Clause, what) };
@@ -191,25 +189,13 @@ fn clause(flow: &FlowText, symbols: &Symbols) -> Note {
         let what = format!("{side}: {prefix}");
         return Note { rules, peer: Some(prefix), ..Note::of(Owner::Clause, what) };
     }
-    let asked = |of_peer: bool| -> BTreeSet<&str> {
-        ids.iter()
-            .filter_map(|id| symbols.rules.get(id))
-            .flat_map(|r| {
-                if of_peer {
-                    r.peers.iter().map(String::as_str).collect()
-                } else {
-                    vec![r.subject.as_str()]
-                }
-            })
-            .collect()
-    };
     let (word, number, of_peer) = match (subject, peer) {
         (Some(n), _) => ("subject", n, false),
         (None, Some(n)) => (side, n, true),
         (None, None) => return Note { rules, ..Note::of(Owner::Clause, "clause") },
     };
     let class = symbols.classes.get(&number);
-    let asked = asked(of_peer);
+    let asked = asked(&ids, symbols, of_peer);
     let text = class_text(number, class, Some(&asked));
     let peer = of_peer.then(|| selectors(number, class, Some(&asked)));
     Note {
@@ -217,6 +203,16 @@ fn clause(flow: &FlowText, symbols: &Symbols) -> Note {
         peer,
         endpoints: names_of(class),
         ..Note::of(Owner::Clause, format!("{word}: {text}"))
+    }
+}
+
+/// The selectors that rules name as peers or as subjects.
+fn asked<'a>(ids: &BTreeSet<u32>, symbols: &'a Symbols, of_peer: bool) -> BTreeSet<&'a str> {
+    let rules = ids.iter().filter_map(|id| symbols.rules.get(id));
+    if of_peer {
+        rules.flat_map(|r| &r.peers).map(String::as_str).collect()
+    } else {
+        rules.map(|r| r.subject.as_str()).collect()
     }
 }
 
@@ -299,43 +295,86 @@ fn base(flow: &FlowText, cookie: &Cookie, symbols: &Symbols) -> Note {
             }
             (None, _) => "no workload that a policy names".to_owned(),
         },
-        layout::FORWARD => match (prefix(flow, false), flow.instructions.is_empty()) {
+        layout::FORWARD => match (prefix(flow, false), flow.match_.field(Field::EthDst)) {
             (Some((address, _)), _) => {
                 let who = symbols.who(&address.to_string());
                 note.endpoints.extend(symbols.by_address(address).map(|e| e.pod.clone()));
                 format!("{who} gets packets to {address}")
             }
-            (None, true) => {
+            (None, Some(mac)) if mac.is_exact() => {
                 "a packet with a workload's MAC address and not its IP address".to_owned()
             }
-            (None, false) if flow.match_.field(Field::EthDst).is_some() => {
-                "multicast, only to ports that nothing isolates".to_owned()
-            }
-            (None, false) => purpose(),
+            (None, Some(_)) => "multicast, only to ports that nothing isolates".to_owned(),
+            (None, None) => purpose(),
         },
         _ if cookie.kind == Kind::AlwaysAllowed => "the own node always gets in".to_owned(),
-        _ => purpose(),
+        _ => stage(flow).map_or_else(purpose, str::to_owned),
     };
     note
 }
 
+/// What a flow of the fixed part does in its stage, where its table's purpose does not say it.
+fn stage(flow: &FlowText) -> Option<&'static str> {
+    let bits = |field| flow.match_.field(field).map_or(0, |f| f.value & f.mask);
+    let (state, mark) = (bits(Field::CtState), bits(Field::CtMark));
+    let has = |bit| state & bit != 0;
+    Some(match (flow.table, bits(Field::Reg(0))) {
+        (layout::CONNTRACK_STATE, _) if has(ct::INV) => "invalid packets",
+        (layout::CONNTRACK_STATE, _) if has(ct::RPL) && mark != 0 => "replies of cut connections",
+        (layout::CONNTRACK_STATE, _) if has(ct::REL) && mark != 0 => "ICMP of cut connections",
+        (layout::CONNTRACK_STATE, _) if has(ct::RPL) => {
+            "replies of live connections skip the rules"
+        }
+        (layout::CONNTRACK_STATE, _) if has(ct::REL) => "ICMP of live connections skips the rules",
+        (layout::CONNTRACK_STATE, _) if has(ct::TRK) => "original direction: through the rules",
+        (layout::CONNTRACK_STATE, _) => "not tracked",
+        (layout::COMMIT, _) if mark != 0 => "a cut connection that is allowed again",
+        (layout::COMMIT, _) if has(ct::NEW) => "new connections are stored",
+        (layout::COMMIT, _) => "stored already",
+        (layout::EGRESS_ADMIN, 1) => "from a local workload: its egress is judged here",
+        (layout::EGRESS_ADMIN, _) => "from elsewhere: its egress is not judged here",
+        (layout::INGRESS_ADMIN, 0x40) => "to a local workload: its ingress is judged here",
+        (layout::INGRESS_ADMIN, _) => "to elsewhere: its ingress is not judged here",
+        (layout::EGRESS_RULE | layout::INGRESS_RULE, 0x10) => {
+            "a workload reaches itself: no rule is asked"
+        }
+        (layout::EGRESS_RULE | layout::INGRESS_RULE, _) => "not isolated",
+        _ => return None,
+    })
+}
+
+/// Bits of `ct_state`.
+mod ct {
+    pub(super) const NEW: u128 = 0x01;
+    pub(super) const REL: u128 = 0x04;
+    pub(super) const RPL: u128 = 0x08;
+    pub(super) const INV: u128 = 0x10;
+    pub(super) const TRK: u128 = 0x20;
+}
+
+/// Told by the match alone: a trace shows actions on lines of their own.
 fn spoof_guard(flow: &FlowText, pod: Option<String>, port: Option<u32>) -> String {
+    let match_ = &flow.match_;
     let who = pod.or_else(|| port.map(|n| format!("port {n}")));
     let Some(who) = who else {
-        return match flow.instructions.is_empty() {
-            true => "nothing else gets past".to_owned(),
-            false => "not from a workload: not held to addresses".to_owned(),
-        };
+        return if match_.is_empty() {
+            "nothing else gets past"
+        } else if match_.field(Field::Reg(0)).is_some() {
+            "neighbour discovery that is not the workload's own is spoofed"
+        } else {
+            "not from a workload: not held to addresses"
+        }
+        .to_owned();
     };
-    if flow.instructions.is_empty() {
+    if match_.fields().len() == 1 {
         return format!("anything else from {who} is spoofed");
     }
     if let Some((address, _)) = prefix(flow, true)
-        && flow.match_.field(Field::IpProto).is_none()
+        && match_.field(Field::IpProto).is_none()
     {
         return format!("{who} may send from {address}");
     }
-    if flow.match_.field(Field::ArpSpa).is_some() {
+    if match_.field(Field::ArpSpa).is_some() {
         return format!("ARP of {who}");
     }
     format!("neighbour discovery of {who}")

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod flows;
+
 const EXIT_CODES: &str = "Exit codes: 0 yes or allowed, 1 no or denied, 2 bad usage or input, 3 cannot tell,\n\
      4 no answer, 5 policies and switch disagree";
 
@@ -21,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     Why(WhyArgs),
     Matrix(MatrixArgs),
+    Flows(Box<flows::FlowsArgs>),
+    Status(flows::StatusArgs),
 }
 
 /// Where objects come from.

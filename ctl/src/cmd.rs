@@ -1,5 +1,7 @@
 //! A file per command: arguments and objects become data.
 
+pub(crate) mod flows;
 pub(crate) mod matrix;
 mod resolve;
+pub(crate) mod status;
 pub(crate) mod why;

@@ -3,6 +3,7 @@
 //! - [`args`]: the command line; [`names`]: how ends of connections are named;
 //! - [`source`]: where objects come from: `source::files` (offline) and `source::server` (a controller), one
 //!   [`source::Objects`] for both;
+//! - `annotate`: what flows are and whose, from the flow and the symbols of its node;
 //! - `cmd`: a file per command, which turns objects into data; `render`: a file per command, which turns data into text;
 //! - [`out`]: answers and remarks, safe on a closed pipe; [`exit`]: what exit codes mean.
 //!
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod annotate;
 pub mod args;
 mod cmd;
 pub mod exit;
@@ -59,6 +61,8 @@ pub async fn run_to(
     let result = match cli.command {
         Command::Why(args) => cmd::why::run(args, &mut out).await,
         Command::Matrix(args) => cmd::matrix::run(args, &mut out).await,
+        Command::Flows(args) => cmd::flows::run(*args, &mut out).await,
+        Command::Status(args) => cmd::status::run(args, &mut out).await,
     };
     result.unwrap_or_else(|failure: Failure| {
         out.remark(&format!("error: {failure}"));

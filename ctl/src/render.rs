@@ -1,6 +1,9 @@
 //! A file per command: data becomes text.
 
+pub(crate) mod columns;
+pub(crate) mod flows;
 pub(crate) mod matrix;
+pub(crate) mod status;
 pub(crate) mod why;
 
 /// Text padded on the right; what is longer stays whole.

@@ -14,7 +14,9 @@ use crate::names::Kind;
 use crate::out::Out;
 
 pub mod files;
+pub mod nodes;
 pub mod server;
+pub mod switch;
 
 /// What a pod belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rust_openflow::text::{FlowText, Names, parse_flow_with};
 use rust_openflow::Match;
+use rust_openflow::text::{FlowText, Names, parse_flow_with};
 
 use super::layout::{self, Cookie};
 use super::symbols::{PortOwner, Symbols};
@@ -47,7 +47,9 @@ pub fn note(text: &str, symbols: &Symbols, names: &Names) -> Option<String> {
         return Some(connection(text, symbols));
     }
     if !text.contains([' ', ',']) {
-        return bare(text, symbols);
+        if let Some(note) = bare(text, symbols) {
+            return Some(note);
+        }
     }
     mentioned(text, symbols)
 }
@@ -56,9 +58,8 @@ pub fn note(text: &str, symbols: &Symbols, names: &Names) -> Option<String> {
 fn flow(text: &str, symbols: &Symbols, names: &Names) -> Option<String> {
     let parsed = parse_flow_with(text, names).ok();
     let flow = parsed.or_else(|| {
-        let after = |key: &str| {
-            text.split_once(key).and_then(|(_, rest)| rest.split([',', ' ']).next())
-        };
+        let after =
+            |key: &str| text.split_once(key).and_then(|(_, rest)| rest.split([',', ' ']).next());
         let cookie = u64::from_str_radix(after("cookie=0x")?, 16).ok()?;
         let table = after("table=").and_then(layout::table_number).unwrap_or(0);
         Some(bare_flow(cookie, table, Match::new()))
@@ -89,9 +90,7 @@ fn traced(head: &str, cookie: &str, symbols: &Symbols, names: &Names) -> Option<
     let match_ = rest.split(", priority").next().unwrap_or_default().trim();
     let match_ = match_.strip_suffix('.').unwrap_or(match_);
     let parsed = parse_flow_with(&format!("{match_} actions=NORMAL"), names);
-    let mut flow = bare_flow(cookie, table, parsed.map(|f| f.match_).unwrap_or_default());
-    // a trace shows the actions on lines of their own: a base flow that is met is taken to do something
-    flow.instructions.push(rust_openflow::Instruction::ApplyActions(Vec::new()));
+    let flow = bare_flow(cookie, table, parsed.map(|f| f.match_).unwrap_or_default());
     Some(annotate(&flow, symbols).sentence())
 }
 

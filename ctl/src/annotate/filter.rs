@@ -68,8 +68,7 @@ impl<'a> Selection<'a> {
     pub fn keeps(&self, flow: &FlowText, note: &Note) -> bool {
         let f = self.filter;
         let serves = |ids: &BTreeSet<u32>| {
-            note.id.is_some_and(|id| ids.contains(&id))
-                || !conjunctions(flow).is_disjoint(ids)
+            note.id.is_some_and(|id| ids.contains(&id)) || !conjunctions(flow).is_disjoint(ids)
         };
         f.table.is_none_or(|t| t == flow.table)
             && f.owner.is_none_or(|o| o == note.owner)
@@ -141,7 +140,8 @@ impl Pod {
                 || conj_id.is_some_and(|id| self.rules.contains(&id))
                 || !conjunctions(flow).is_disjoint(&self.rules);
         }
-        let address = |source| prefix(flow, source).is_some_and(|(a, _)| self.addresses.contains(&a));
+        let address =
+            |source| prefix(flow, source).is_some_and(|(a, _)| self.addresses.contains(&a));
         in_port(flow).is_some_and(|p| self.ports.contains(&p))
             || address(true)
             || address(false)

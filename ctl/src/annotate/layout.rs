@@ -26,7 +26,11 @@ pub const CLASSIFIER: u8 = 0;
 pub const SPOOF_GUARD: u8 = 10;
 pub const SRC_CLASS: u8 = 30;
 pub const DST_CLASS: u8 = 35;
+pub const CONNTRACK_STATE: u8 = 25;
+pub const EGRESS_ADMIN: u8 = 40;
 pub const EGRESS_RULE: u8 = 45;
+pub const INGRESS_ADMIN: u8 = 60;
+pub const COMMIT: u8 = 80;
 pub const INGRESS_RULE: u8 = 65;
 pub const FORWARD: u8 = 90;
 

@@ -8,7 +8,8 @@ use super::layout;
 /// `tcp dport 5432`, `src=class 5`, `conj_id 2c91e07a`; `any` for a match on everything.
 pub fn matching(match_: &Match) -> String {
     let text = text::matching(match_, &Names::default());
-    let words: Vec<String> = split(&text).into_iter().map(|word| match_word(word, match_)).collect();
+    let words: Vec<String> =
+        split(&text).into_iter().map(|word| match_word(word, match_)).collect();
     if words.is_empty() { "any".to_owned() } else { words.join(" ") }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rust_openflow::text::{FlowText, Names, flow_mod, instructions, matching, parse_flow};
+use rust_openflow::{Action, Field, Instruction};
 use serde_json::{Value, json};
 
 use super::why::API_VERSION;
@@ -16,7 +17,8 @@ use crate::args::flows::{FlowsArgs, FlowsFormat};
 use crate::exit::{Exit, Failure};
 use crate::out::Out;
 use crate::render;
-use crate::source::{server, switch};
+use crate::source::nodes::Nodes;
+use crate::source::switch;
 
 const DEFAULT_SWITCH: &str = "unix:/var/run/openvswitch/br-int.mgmt";
 const DEFAULT_SYMBOLS: &str = "/var/lib/weir/symbols.jsonl";
@@ -39,8 +41,7 @@ impl Line {
         let mut text = flow_mod(&self.flow.clone().into_add(), &names);
         if let Some(stats) = self.flow.stats {
             let table = format!("table={}, ", layout::table_name(self.flow.table));
-            let counters =
-                format!("{table}n_packets={}, n_bytes={}, ", stats.packets, stats.bytes);
+            let counters = format!("{table}n_packets={}, n_bytes={}, ", stats.packets, stats.bytes);
             text = text.replacen(&table, &counters, 1);
         }
         format!(" {text}{}{}", explain::MARK, self.note.sentence())
@@ -116,7 +117,7 @@ pub(crate) async fn run(args: FlowsArgs, out: &mut Out<'_>) -> Result<Exit, Fail
     let text = match args.output {
         FlowsFormat::Table => render::flows::table(&listing, !args.no_headers),
         FlowsFormat::Ofctl => render::flows::ofctl(&listing),
-        FlowsFormat::Json => render::json(&data(&listing)),
+        FlowsFormat::Json => render::columns::json(&data(&listing)),
     };
     out.answer(&text);
     if listing.lines.is_empty() {
@@ -128,10 +129,7 @@ pub(crate) async fn run(args: FlowsArgs, out: &mut Out<'_>) -> Result<Exit, Fail
 
 /// The flows a filter keeps, in the order in which packets meet them.
 pub(crate) fn lines(mut flows: Vec<FlowText>, symbols: &Symbols, filter: &Filter) -> Vec<Line> {
-    flows.sort_by(|a, b| {
-        let place = |f: &FlowText| (f.table, u16::MAX - f.priority);
-        place(a).cmp(&place(b)).then_with(|| a.match_.cmp(&b.match_))
-    });
+    flows.sort_by_cached_key(|f| (f.table, u16::MAX - f.priority, of_rule(f), f.match_.clone()));
     let selection = Selection::new(filter, symbols, &flows);
     let keep: Vec<(bool, Note)> = flows
         .iter()
@@ -148,18 +146,35 @@ pub(crate) fn lines(mut flows: Vec<FlowText>, symbols: &Symbols, filter: &Filter
         .collect()
 }
 
+/// Brings the flows of a rule together: its clauses in their order, then the flow they end in.
+fn of_rule(flow: &FlowText) -> Option<(u32, u8)> {
+    if let Some(id) = flow.match_.exact(Field::ConjId) {
+        return Some((u32::try_from(id).ok()?, u8::MAX));
+    }
+    let actions = flow.instructions.iter().filter_map(|i| match i {
+        Instruction::ApplyActions(list) => Some(list),
+        _ => None,
+    });
+    let clauses = actions.flatten().filter_map(|a| match a {
+        Action::Conjunction { id, clause, .. } => Some((*id, *clause)),
+        _ => None,
+    });
+    clauses.min()
+}
+
 fn filter(args: &FlowsArgs, symbols: &Symbols) -> Result<Filter, Failure> {
     let rule = match &args.rule {
         None => None,
         Some(text) => Some(layout::read_id(text, |id| symbols.knows(id)).ok_or_else(|| {
-            Failure::Usage(format!("--rule {text}: write 8 hex digits, or decimal as conj_id has it"))
+            Failure::Usage(format!(
+                "--rule {text}: write 8 hex digits, or decimal as conj_id has it"
+            ))
         })?),
     };
     let pod = match &args.pod {
         None => None,
         Some(text) => {
-            let name =
-                if text.contains('/') { text.clone() } else { format!("default/{text}") };
+            let name = if text.contains('/') { text.clone() } else { format!("default/{text}") };
             if symbols.pod(&name).is_none() {
                 let hint = "; this node knows its own pods and those its policies name".to_owned();
                 return Err(Failure::NotFound { what: "pod", name, hint });
@@ -181,7 +196,9 @@ fn filter(args: &FlowsArgs, symbols: &Symbols) -> Result<Filter, Failure> {
 async fn read(args: &FlowsArgs, out: &mut Out<'_>) -> Result<Source, Failure> {
     if let (Some(server), None) = (&args.server.server, &args.switch) {
         let Some(node) = &args.node else {
-            return Err(Failure::Usage("--server needs --node: flows are those of one node".into()));
+            return Err(Failure::Usage(
+                "--server needs --node: flows are those of one node".into(),
+            ));
         };
         return through_controller(args, server, node, out).await;
     }
@@ -206,7 +223,7 @@ async fn through_controller(
     node: &str,
     out: &mut Out<'_>,
 ) -> Result<Source, Failure> {
-    let asked = server::Nodes::connect(server, &SourceArgs::from(&args.server)).await?;
+    let asked = Nodes::connect(server, &SourceArgs::from(&args.server)).await?;
     let text = asked.ask(node, "flows").await?;
     let symbols = match &args.symbols {
         Some(path) => symbols_of(Some(path), out).await?,
@@ -253,7 +270,9 @@ async fn explain_text(
 ) -> Result<Exit, Failure> {
     let symbols = match (&args.symbols, &args.server.server) {
         (None, Some(_)) => {
-            return Err(Failure::Usage("--explain reads symbols from a file: --symbols FILE".into()));
+            return Err(Failure::Usage(
+                "--explain reads symbols from a file: --symbols FILE".into(),
+            ));
         }
         (path, _) => symbols_of(path.as_deref(), out).await?,
     };
@@ -273,12 +292,13 @@ async fn explain_text(
                 .lines()
                 .map(|l| json!({"text": l, "note": explain::note(l, &symbols, &names)}))
                 .collect();
-            render::json(&json!({"apiVersion": API_VERSION, "kind": "Explanation", "lines": items}))
+            render::columns::json(
+                &json!({"apiVersion": API_VERSION, "kind": "Explanation", "lines": items}),
+            )
         }
-        FlowsFormat::Table | FlowsFormat::Ofctl => text
-            .lines()
-            .map(|l| explain::line(l, &symbols, &names) + "\n")
-            .collect(),
+        FlowsFormat::Table | FlowsFormat::Ofctl => {
+            text.lines().map(|l| explain::line(l, &symbols, &names) + "\n").collect()
+        }
     };
     out.answer(&answer);
     Ok(Exit::Yes)
@@ -296,3 +316,6 @@ fn data(listing: &Listing) -> Value {
         "items": listing.lines.iter().map(Line::data).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::args::flows::{StatusArgs, StatusFormat};
 use crate::exit::{Exit, Failure};
 use crate::out::Out;
 use crate::render;
-use crate::source::server::Nodes;
+use crate::source::nodes::Nodes;
 
 pub(crate) async fn run(args: StatusArgs, out: &mut Out<'_>) -> Result<Exit, Failure> {
     let Some(server) = &args.server.server else {
@@ -20,15 +20,16 @@ pub(crate) async fn run(args: StatusArgs, out: &mut Out<'_>) -> Result<Exit, Fai
     keep(&mut status, args.namespace.as_deref());
     out.answer(&match args.output {
         StatusFormat::Text => render::status::text(&status),
-        StatusFormat::Json => render::json(&data(&status)),
+        StatusFormat::Json => render::columns::json(&data(&status)),
     });
     Ok(exit(&status))
 }
 
 /// Only what concerns one namespace. Nodes concern all.
 pub(crate) fn keep(status: &mut StatusReply, namespace: Option<&str>) {
-    let of = |p: &PolicyStatus| p.policy.as_ref().map(|k| k.namespace.as_str());
-    status.policies.retain(|p| namespace.is_none_or(|ns| of(p) == Some(ns)));
+    status.policies.retain(|p| {
+        namespace.is_none_or(|ns| p.policy.as_ref().is_some_and(|k| k.namespace == ns))
+    });
     status.warnings.retain(|w| {
         namespace.is_none_or(|ns| w.object.split(' ').nth(1).is_some_and(|o| in_namespace(o, ns)))
     });
@@ -94,11 +95,8 @@ fn data(status: &StatusReply) -> Value {
         .iter()
         .map(|p| {
             let key = p.policy.clone().unwrap_or_default();
-            let failures: Vec<Value> = p
-                .failures
-                .iter()
-                .map(|f| json!({"node": f.node, "reason": f.reason}))
-                .collect();
+            let failures: Vec<Value> =
+                p.failures.iter().map(|f| json!({"node": f.node, "reason": f.reason})).collect();
             json!({
                 "kind": "NetworkPolicy", "namespace": key.namespace, "name": key.name,
                 "generation": p.generation,

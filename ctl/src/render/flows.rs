@@ -1,6 +1,6 @@
 //! The texts of `weirctl flows`.
 
-use super::{columns, thousands};
+use super::columns::{columns, thousands};
 use crate::annotate::{layout, words};
 use crate::cmd::flows::{Line, Listing};
 

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_api::v1::{NodeStatus, PolicyStatus, StatusReply};
 
-use super::{columns, thousands};
+use super::columns::{columns, thousands};
 use crate::cmd::status::{percentile, state};
 
 pub(crate) fn text(status: &StatusReply) -> String {
@@ -73,9 +73,8 @@ fn node(n: &NodeStatus, status: &StatusReply, now: i64) -> Vec<String> {
 
 fn policy(p: &PolicyStatus) -> Vec<String> {
     let key = p.policy.clone().unwrap_or_default();
-    let latency = |percent| {
-        percentile(&p.latencies_us, percent).map_or_else(|| "-".to_owned(), milliseconds)
-    };
+    let latency =
+        |percent| percentile(&p.latencies_us, percent).map_or_else(|| "-".to_owned(), milliseconds);
     vec![
         key.namespace,
         key.name,

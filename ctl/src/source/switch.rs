@@ -28,21 +28,20 @@ pub async fn dump(target: &str) -> Result<Dump, Failure> {
     };
     // a length of 0: no events are wanted
     let options = Options { miss_send_len: 0, ..Options::default() };
-    let (connection, driver, _events) = conn::connect(&parsed, options)
-        .await
-        .map_err(|e| failed(super::server::chain(&e)))?;
+    let (connection, driver, _events) =
+        conn::connect(&parsed, options).await.map_err(|e| failed(chain(&e)))?;
     let ask = async {
         let desc = connection.desc().await?;
         let flows = connection.dump_flows(FlowStatsRequest::default()).await?;
         Ok::<_, ConnError>((desc, flows))
     };
     let (desc, flows) = tokio::select! {
-        answer = ask => answer.map_err(|e| failed(super::server::chain(&e)))?,
+        answer = ask => answer.map_err(|e| failed(chain(&e)))?,
         _ = driver => return Err(failed("the switch closed the connection".to_owned())),
     };
     Ok(Dump {
         bridge: bridge.unwrap_or_default(),
-        ovs: desc.software,
+        ovs: desc.software().into_owned(),
         flows: flows.into_iter().map(text).collect(),
     })
 }
@@ -64,4 +63,13 @@ fn text(flow: FlowStats) -> FlowText {
         match_: flow.match_,
         instructions: flow.instructions,
     }
+}
+
+/// An error with its causes: those of a connection say more than itself.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |e| e.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let words = cause.to_string();
+        if text.ends_with(&words) { text } else { format!("{text}: {words}") }
+    })
 }
