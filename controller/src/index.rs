@@ -144,7 +144,7 @@ impl Index {
             profiles: self.profiles.len(),
             groups: self.groups.len(),
             policies: self.policies.len(),
-            edges: self.groups.edges(),
+            edges: self.groups.edges,
         }
     }
 

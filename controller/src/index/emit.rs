@@ -226,12 +226,15 @@ impl Index {
             let moved = self.journal.members.get(&group);
 
             // whoever sees the group come or go may see its members come or go
-            let mut members = record.members.clone();
-            if let Some(moved) = moved {
-                members |= &moved.removed;
+            let (known, reached) = (&fresh | &gone, &peer ^ &was_peer);
+            if !known.is_empty() || !reached.is_empty() {
+                let mut members = record.members.clone();
+                if let Some(moved) = moved {
+                    members |= &moved.removed;
+                }
+                note(&mut candidates.known, &members, &known);
+                note(&mut candidates.reached, &members, &reached);
             }
-            note(&mut candidates.known, &members, &(&fresh | &gone));
-            note(&mut candidates.reached, &members, &(&peer ^ &was_peer));
             // and whoever keeps it sees those that come and go there
             if let Some(moved) = moved {
                 let both = &moved.added | &moved.removed;

@@ -93,16 +93,14 @@ impl GroupRecord {
 pub(super) struct Groups {
     slots: Slots<GroupRecord>,
     numbers: HashMap<GroupId, u32>,
+    /// How many edges all groups have.
+    pub(super) edges: usize,
     pub(super) anchors: Anchors,
 }
 
 impl Groups {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    pub(super) fn edges(&self) -> usize {
-        self.slots.iter().map(|(_, g)| g.edges.len()).sum()
     }
 
     pub(super) fn change_members<T>(

@@ -114,19 +114,22 @@ impl Index {
 
     fn change_edge(&mut self, subject: u32, named: u32, change: impl FnOnce(&mut Edge)) {
         let edges = &mut self.groups[subject].edges;
-        let at = match edges.binary_search_by_key(&named, |(g, _)| *g) {
-            Ok(at) => at,
-            Err(at) => {
-                edges.insert(at, (named, Edge::default()));
-                at
-            }
-        };
+        let found = edges.binary_search_by_key(&named, |(g, _)| *g);
+        let at = found.unwrap_or_else(|at| at);
+        if found.is_err() {
+            edges.insert(at, (named, Edge::default()));
+        }
         let edge = &mut edges[at].1;
         let before = edge.naming();
         change(edge);
         let after = edge.naming();
         if after.is_none() {
             edges.remove(at);
+        }
+        match (before, after) {
+            (None, Some(_)) => self.groups.edges += 1,
+            (Some(_), None) => self.groups.edges -= 1,
+            _ => {}
         }
         if before == after {
             return;
