@@ -190,7 +190,7 @@ fn owner(pod: &Value, namespace: &Str) -> Option<Workload> {
     let owner = owners
         .iter()
         .find(|o| o.get("controller") == Some(&Value::Bool(true)))
-        .or(owners.first())?;
+        .or_else(|| owners.first())?;
     let (kind, name) = (text(owner, "/kind")?, text(owner, "/name")?);
     let (kind, name) = match kind_of(kind) {
         Some(kind) => (kind, name),

@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use serde_json::json;
 use weir_policy::eval::{self, Connection, End, L4, Reason, Verdict};
 use weir_policy::port::Protocol;
 use weir_policy::rule::{Direction, Peers, PolicyObject, Services};
@@ -59,6 +60,38 @@ proptest! {
         for rule in &object.policy.rules {
             prop_assert!(object.policy.isolates.contains(&rule.rule.direction));
             prop_assert_eq!(rule.rule.subject, object.policy.subject);
+        }
+    }
+
+    /// NP-19: nonsense anywhere in a policy never opens what the policy, read without it, keeps closed.
+    #[test]
+    fn nonsense_only_narrows(
+        world in strategy::world(),
+        manifest in strategy::manifest(),
+        at in any::<proptest::sample::Index>(),
+        nonsense in proptest::sample::select(vec![json!([7.5]), json!(7.5), json!({"junk": {}}), json!(true)]),
+        probes in strategy::probes(8),
+    ) {
+        let mut pointers = Vec::new();
+        places(&manifest["spec"], "/spec", &mut pointers);
+        let mut broken = manifest.clone();
+        let pointer = at.get(&pointers);
+        *broken.pointer_mut(pointer).unwrap() = nonsense;
+        let (mut whole, mut narrowed) = (world.clone(), world);
+        k8s::object(&manifest).unwrap().0.unwrap().put(&mut whole);
+        let (object, warnings) = k8s::object(&broken).unwrap();
+        // sections that are not in effect are not looked at (NP-9)
+        let types = &manifest["spec"]["policyTypes"];
+        let ignored = types.as_array().is_some_and(|t| {
+            !t.is_empty() && t.iter().all(|t| !pointer.get(6..).unwrap_or_default().starts_with(&t.as_str().unwrap().to_lowercase()))
+        });
+        prop_assert!(!warnings.is_empty() || ignored, "{} {}", pointer, broken);
+        object.unwrap().put(&mut narrowed);
+        for c in connections(&whole, &probes) {
+            let (before, after) = (eval::verdict(&whole, &c), eval::verdict(&narrowed, &c));
+            for d in Direction::BOTH {
+                prop_assert!(before.side(d).allowed || !after.side(d).allowed, "{:?}\n{}", c, broken);
+            }
         }
     }
 
@@ -128,7 +161,7 @@ proptest! {
                     world.pods[key].labels.0.iter().map(|(k, v)| (&**k, &**v)).collect();
                 let manifest = match &change.policy {
                     Some(policy) => paste(by_key[&format!("NetworkPolicy {policy}")].clone(), change),
-                    None => serde_json::json!({"kind": "NetworkPolicy",
+                    None => json!({"kind": "NetworkPolicy",
                         "metadata": {"namespace": &*key.0, "name": "new"},
                         "spec": {"podSelector": {"matchLabels": labels}, change.at.as_str(): [change.add]}}),
                 };
@@ -222,12 +255,34 @@ proptest! {
     }
 }
 
+/// JSON pointers to every value below and at `value`.
+fn places(value: &serde_json::Value, pointer: &str, out: &mut Vec<String>) {
+    out.push(pointer.to_owned());
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                places(
+                    value,
+                    &format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    out,
+                );
+            }
+        }
+        serde_json::Value::Array(items) => {
+            for (n, value) in items.iter().enumerate() {
+                places(value, &format!("{pointer}/{n}"), out);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Adds the entry to the list that a change names.
 fn paste(mut manifest: serde_json::Value, change: &explain::Change) -> serde_json::Value {
     let pointer = change.at.replace('[', ".").replace(']', "").replace('.', "/");
     let spec = &mut manifest["spec"];
     if !change.at.contains('.') && spec[&change.at].is_null() {
-        spec[&change.at] = serde_json::json!([]);
+        spec[&change.at] = json!([]);
     }
     let list = spec.pointer_mut(&format!("/{pointer}")).unwrap();
     list.as_array_mut().unwrap().push(change.add.clone());

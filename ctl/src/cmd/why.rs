@@ -1,9 +1,10 @@
 //! `weirctl why`.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use weir_policy::analyze::{self, Reach};
 use weir_policy::eval::{Connection, End};
-use weir_policy::explain::{self, Answer, RuleWhy, Why};
+use weir_policy::explain::{self, Answer, Note, RuleWhy, SideWhy, Who, Why};
 use weir_policy::port::Protocol;
 use weir_policy::rule::Direction;
 
@@ -129,7 +130,7 @@ fn blocks(objects: &Objects, question: &Question, args: &WhyArgs) -> Result<Vec<
     let mut blocks: Vec<Block> = blocks.into_iter().map(|(_, b)| b).collect();
     if dst.service.is_some() {
         for block in &mut blocks {
-            block.why.notes.push(explain::Note {
+            block.why.notes.push(Note {
                 code: "service",
                 text: "policy sees the endpoint and its port, not the Service's address and port"
                     .to_owned(),
@@ -184,7 +185,7 @@ fn add(blocks: &mut Vec<(String, Block)>, block: Block) {
 }
 
 /// What makes two answers of one end the same; which replica it is does not.
-fn side_key(side: &explain::SideWhy) -> String {
+fn side_key(side: &SideWhy) -> String {
     let miss = side.nearest_miss.as_ref().map(|m| {
         let terms: Vec<_> = m.terms.iter().map(|t| (&t.term, t.ok, &t.want, &t.have)).collect();
         format!("{:?} {} {terms:?}", m.id, m.place())
@@ -205,51 +206,103 @@ fn offline(objects: &Objects) -> Option<Offline> {
     })
 }
 
-/// `WhyResult`, or `WhyResultList` for several answers.
-fn data(blocks: &[Block], objects: &Objects) -> Value {
-    let results: Vec<Value> = blocks.iter().map(|b| result(b, objects)).collect();
-    match <[Value; 1]>::try_from(results) {
-        Ok([one]) => one,
-        Err(items) => json!({"apiVersion": API_VERSION, "kind": "WhyResultList", "items": items}),
-    }
-}
-
 /// Of every JSON object that weirctl writes.
 pub(crate) const API_VERSION: &str = "weir.io/v1alpha1";
 
-fn result(block: &Block, objects: &Objects) -> Value {
-    // a plain structure of text and numbers always has a JSON form
-    let mut value = serde_json::to_value(&block.why).unwrap_or_default();
-    value["apiVersion"] = API_VERSION.into();
-    value["kind"] = "WhyResult".into();
-    let undecided = block.why.verdict == Answer::Undecided;
-    value["certainty"] = if undecided { "undecided" } else { "exact" }.into();
-    match &objects.origin {
-        Origin::Server { revision } => value["revision"] = (*revision).into(),
-        Origin::Files { .. } => value["offline"] = true.into(),
-    }
-    if let Some(ports) = &block.ports {
-        // no connection was asked about, so no rule is to be named
-        if let Some(fields) = value.as_object_mut() {
-            fields.remove("protocol");
+/// `WhyResult`, or `WhyResultList` for several answers.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    One(Box<WhyResult<'a>>),
+    #[serde(rename_all = "camelCase")]
+    List {
+        api_version: &'static str,
+        kind: &'static str,
+        items: Vec<WhyResult<'a>>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WhyResult<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    certainty: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    offline: bool,
+    #[serde(flatten)]
+    body: Body<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules: Option<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also: Vec<Value>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Connection(&'a Why),
+    Ports {
+        verdict: Answer,
+        src: &'a Who,
+        dst: &'a Who,
+        admits: Value,
+        egress: Value,
+        ingress: Value,
+        notes: &'a [Note],
+    },
+}
+
+fn data<'a>(blocks: &'a [Block], objects: &Objects) -> Data<'a> {
+    let mut items: Vec<WhyResult<'a>> = blocks.iter().map(|b| result(b, objects)).collect();
+    match items.pop() {
+        Some(one) if items.is_empty() => Data::One(Box::new(one)),
+        last => {
+            items.extend(last);
+            Data::List { api_version: API_VERSION, kind: "WhyResultList", items }
         }
-        for (side, reach) in [("egress", &ports.egress), ("ingress", &ports.ingress)] {
-            value[side] = json!({
-                "text": value[side]["text"],
-                "isolated": value[side]["isolated"],
-                "isolatedBy": value[side]["isolatedBy"],
-                "admits": reach_data(reach),
-            });
+    }
+}
+
+fn result<'a>(block: &'a Block, objects: &Objects) -> WhyResult<'a> {
+    let why = &block.why;
+    let body = match &block.ports {
+        None => Body::Connection(why),
+        Some(ports) => {
+            let side = |s: &SideWhy, reach| {
+                json!({
+                    "text": s.text,
+                    "isolated": s.isolated,
+                    "isolatedBy": s.isolated_by,
+                    "admits": reach_data(reach),
+                })
+            };
+            Body::Ports {
+                verdict: why.verdict,
+                src: &why.src,
+                dst: &why.dst,
+                admits: reach_data(&ports.both),
+                egress: side(&why.egress, &ports.egress),
+                ingress: side(&why.ingress, &ports.ingress),
+                notes: &why.notes,
+            }
         }
-        value["admits"] = reach_data(&ports.both);
+    };
+    let revision = match &objects.origin {
+        Origin::Server { revision } => Some(*revision),
+        Origin::Files { .. } => None,
+    };
+    WhyResult {
+        api_version: API_VERSION,
+        kind: "WhyResult",
+        certainty: if why.verdict == Answer::Undecided { "undecided" } else { "exact" },
+        revision,
+        offline: revision.is_none(),
+        body,
+        rules: block.rules.as_ref().map(|[e, i]| json!({"egress": e, "ingress": i})),
+        also: block.also.iter().map(|(a, b)| json!({"src": a, "dst": b})).collect(),
     }
-    if let Some([egress, ingress]) = &block.rules {
-        value["rules"] = json!({"egress": egress, "ingress": ingress});
-    }
-    if !block.also.is_empty() {
-        value["also"] = block.also.iter().map(|(a, b)| json!({"src": a, "dst": b})).collect();
-    }
-    value
 }
 
 /// Ranges of ports per protocol, and `other` for protocols without ports.

@@ -56,7 +56,7 @@ fn block(out: &mut String, block: &Block) {
     let sides = [(Direction::Egress, &why.egress), (Direction::Ingress, &why.ingress)];
     match &block.ports {
         Some(ports) => {
-            let admits = [&ports.egress, &ports.ingress].map(|r| reach(r));
+            let admits = [&ports.egress, &ports.ingress].map(reach);
             let column = admits.iter().map(String::len).max().unwrap_or_default();
             for (((direction, side), name), admits) in sides.into_iter().zip(&names).zip(&admits) {
                 let text = if side.isolated {
@@ -75,8 +75,10 @@ fn block(out: &mut String, block: &Block) {
             }
         }
         None => {
+            let words = sides.iter().map(|(_, s)| verdict(s.verdict).len());
+            let verdicts = words.max().unwrap_or_default();
             for ((direction, side), name) in sides.into_iter().zip(&names) {
-                side_lines(out, direction, side, name, width);
+                side_lines(out, direction, side, name, [width, verdicts]);
             }
             for (_, side) in sides {
                 if side.verdict != Answer::Allowed
@@ -128,7 +130,9 @@ fn header(out: &mut String, why: &Why, ports: Option<&Ports>) {
 
 fn reach(reach: &weir_policy::analyze::Reach) -> String {
     match (reach.is_exact(), reach.surely.is_empty()) {
-        (true, _) => reach.surely.to_string(),
+        (true, true) => "nothing".to_owned(),
+        (true, false) if reach.surely.is_all() => "everything".to_owned(),
+        (true, false) => reach.surely.to_string(),
         (false, true) => "?".to_owned(),
         (false, false) => format!("{},?", reach.surely),
     }
@@ -157,17 +161,26 @@ fn who(who: &Who, port: Option<u16>) -> String {
     }
 }
 
-fn side_lines(out: &mut String, direction: Direction, side: &SideWhy, name: &str, width: usize) {
-    let verdict = match side.verdict {
+const fn verdict(answer: Answer) -> &'static str {
+    match answer {
         Answer::Allowed => "allowed",
         Answer::Denied => "DENIED",
         Answer::Undecided => "UNDECIDED",
-    };
+    }
+}
+
+fn side_lines(
+    out: &mut String,
+    direction: Direction,
+    side: &SideWhy,
+    name: &str,
+    [names, verdicts]: [usize; 2],
+) {
     let line = format!(
         "{}  {}  {}  {}",
         pad(direction.as_str(), 7),
-        pad(name, width),
-        pad(verdict, 7),
+        pad(name, names),
+        pad(verdict(side.verdict), verdicts),
         side.text
     );
     push_line(out, &line);

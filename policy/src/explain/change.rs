@@ -203,12 +203,17 @@ fn entry(value: &Value) -> String {
     }
 }
 
-/// YAML in flow style.
+/// YAML in flow style, fields in the order people write them.
 fn flow(value: &Value) -> String {
     match value {
         Value::Object(map) => {
+            const ORDER: [&str; 6] =
+                ["from", "to", "namespaceSelector", "podSelector", "protocol", "port"];
+            let place = |k: &str| ORDER.iter().position(|o| *o == k).unwrap_or(ORDER.len());
+            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+            fields.sort_by_key(|(k, _)| place(k));
             let fields: Vec<String> =
-                map.iter().map(|(k, v)| format!("{}: {}", scalar(k), flow(v))).collect();
+                fields.into_iter().map(|(k, v)| format!("{}: {}", scalar(k), flow(v))).collect();
             format!("{{{}}}", fields.join(", "))
         }
         Value::Array(items) => {

@@ -142,7 +142,7 @@ fn other_misses_and_their_changes() {
     let why = ask(&world, "10.244.2.8", "10.244.3.9", 5433);
     assert_eq!(
         change(&why),
-        "would be admitted by adding to shop/db-from-api ingress[0].ports:  - {port: 5433, protocol: TCP}"
+        "would be admitted by adding to shop/db-from-api ingress[0].ports:  - {protocol: TCP, port: 5433}"
     );
     let why = ask(&world, "203.0.113.7", "10.244.3.9", 5432);
     assert_eq!(
@@ -208,6 +208,13 @@ fn named_ports_blocks_and_excepts() {
     let why = super::why(&world, &connection);
     assert_eq!(why.verdict, Answer::Undecided);
     assert_eq!(why.notes[0].code, "address-unknown");
+    assert_eq!(why.ingress.change, None);
+    // the rule that an address decides is nearer than one that fails
+    let miss = why.ingress.nearest_miss.unwrap();
+    assert_eq!(
+        terms(&miss)[1],
+        "? from[0]: ipBlock 10.244.0.0/16: web-6d4f9 is without a known address"
+    );
 }
 
 #[test]

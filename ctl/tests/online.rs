@@ -1,0 +1,140 @@
+//! The same answers from a controller, over mutual TLS.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::pin::Pin;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status};
+use weir_api::v1::inspection_server::{Inspection, InspectionServer};
+use weir_api::v1::{NodePart, NodeQuery, StatusReply, StatusRequest, WorldPart, WorldRequest};
+use weirctl::exit::Exit;
+
+/// A controller that has one picture.
+struct Picture(Vec<String>);
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Inspection for Picture {
+    type WorldStream = Answers<WorldPart>;
+    type NodeStream = Answers<NodePart>;
+
+    async fn world(&self, _: Request<WorldRequest>) -> Result<Response<Self::WorldStream>, Status> {
+        if self.0.is_empty() {
+            return Err(Status::unavailable("the source has not been read yet, try again"));
+        }
+        // two parts, to see that they are put together
+        let (first, second) = self.0.split_at(self.0.len() / 2);
+        let parts: Vec<_> = [first, second]
+            .map(|objects| Ok(WorldPart { revision: 1841, objects: objects.to_vec() }))
+            .into();
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        Err(Status::unimplemented("no status here"))
+    }
+
+    async fn node(&self, _: Request<NodeQuery>) -> Result<Response<Self::NodeStream>, Status> {
+        Err(Status::unimplemented("no nodes here"))
+    }
+}
+
+/// Certificates in `dir`: `ca.pem`, `server.pem` and `.key`, `operator.pem` and `.key`.
+fn certificates(dir: &Path) {
+    let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(dir.join("ca.pem"), ca.pem()).unwrap();
+    for name in ["server", "operator"] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned(), name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &ca).unwrap();
+        std::fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+/// Runs a command line against a server of this picture.
+async fn ask(objects: Vec<String>, line: &[&str]) -> (Exit, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(read("server.pem"), read("server.key")))
+        .client_ca_root(Certificate::from_pem(read("ca.pem")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = Server::builder()
+        .tls_config(tls)
+        .unwrap()
+        .add_service(InspectionServer::new(Picture(objects)))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+
+    let mut args: Vec<OsString> = vec!["weirctl".into()];
+    args.extend(line.iter().map(OsString::from));
+    for (flag, file) in [("--ca", "ca.pem"), ("--cert", "operator.pem"), ("--key", "operator.key")]
+    {
+        args.extend([flag.into(), dir.path().join(file).into()]);
+    }
+    args.extend(["--server".into(), format!("127.0.0.1:{port}").into()]);
+    args.extend(["--server-name".into(), "localhost".into()]);
+    let (mut answers, mut remarks) = (Vec::new(), Vec::new());
+    let exit = tokio::select! {
+        result = server => panic!("{result:?}"),
+        exit = weirctl::run_to(args, &mut answers, &mut remarks) => exit,
+    };
+    (exit, String::from_utf8(answers).unwrap(), String::from_utf8(remarks).unwrap())
+}
+
+fn shop() -> Vec<String> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shop");
+    let mut out = Vec::new();
+    for file in ["pods.yaml", "policies.yaml"] {
+        let text = std::fs::read_to_string(dir.join(file)).unwrap();
+        let (values, rejections) = weir_policy::k8s::read_documents(&text);
+        assert!(rejections.is_empty());
+        let objects = values.into_iter().flat_map(weir_policy::k8s::flatten);
+        out.extend(objects.map(|v| v.to_string()));
+    }
+    out
+}
+
+#[tokio::test]
+async fn why_says_what_it_says_offline() {
+    let line = ["why", "shop/web-6d4f9", "shop/db-0:5432"];
+    let (exit, answers, remarks) = ask(shop(), &line).await;
+    assert_eq!(exit, Exit::No, "{remarks}");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/why_denied.txt");
+    let golden = std::fs::read_to_string(golden).unwrap();
+    let wanted: Vec<&str> = golden
+        .lines()
+        .filter(|l| !l.starts_with('$') && !l.starts_with("offline") && !l.starts_with("exit"))
+        .collect();
+    assert_eq!(answers.lines().collect::<Vec<_>>(), wanted);
+
+    let (_, answers, _) =
+        ask(shop(), &["why", "-o", "json", "shop/web-6d4f9", "shop/db-0:5432"]).await;
+    let value: serde_json::Value = serde_json::from_str(&answers).unwrap();
+    assert_eq!((value["revision"].as_u64(), value["offline"].as_bool()), (Some(1841), Some(false)));
+}
+
+#[tokio::test]
+async fn matrix_of_a_controller() {
+    let (exit, answers, remarks) = ask(shop(), &["matrix", "-n", "shop"]).await;
+    assert_eq!(exit, Exit::Yes, "{remarks}");
+    assert!(answers.starts_with("FROM \\ TO"), "{answers}");
+}
+
+#[tokio::test]
+async fn a_controller_that_is_not_ready_is_no_answer() {
+    let (exit, answers, remarks) = ask(Vec::new(), &["matrix"]).await;
+    assert_eq!(exit, Exit::NoAnswer);
+    assert!(answers.is_empty());
+    assert!(remarks.contains("has not been read yet"), "{remarks}");
+}
