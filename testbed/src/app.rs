@@ -69,7 +69,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Ok(if tally.is_full() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
         }
         Command::Conformance { dir, mode, case, name } => {
-            conformance(&dir, mode, case.as_deref(), &name)
+            conformance(&dir, mode, case.as_deref(), name)
         }
         Command::Ctl { bed, args } => ctl(&bed.name, &args),
         Command::Serve { bed } => serve(&bed.name),
@@ -189,13 +189,18 @@ fn serve(name: &str) -> Result<ExitCode> {
     }
 }
 
-fn conformance(dir: &Path, mode: Mode, only: Option<&str>, name: &str) -> Result<ExitCode> {
+fn conformance(
+    dir: &Path,
+    mode: Mode,
+    only: Option<&str>,
+    name: Option<String>,
+) -> Result<ExitCode> {
     let cases = conformance::read(dir, only)?;
     let score = if mode.evaluator {
         conformance::play(&cases, evaluator::play)?
     } else {
         require::all()?;
-        let mut live = live::Live::up(name)?;
+        let mut live = live::Live::up(&name.unwrap_or_else(home::test_name))?;
         let score = conformance::play(&cases, |case| live.play(case))?;
         live.down()?;
         score

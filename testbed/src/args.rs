@@ -77,9 +77,9 @@ pub enum Command {
         /// Only cases whose file name begins with this.
         #[arg(long, value_name = "N")]
         case: Option<String>,
-        /// Name of the testbed that `--ovs` makes.
-        #[arg(long, default_value = "conformance", value_name = "NAME")]
-        name: String,
+        /// Name of the testbed that `--ovs` makes [default: one of its own].
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
     },
     /// Serves the pods of a testbed that was left up.
     #[command(hide = true)]

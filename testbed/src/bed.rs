@@ -515,7 +515,7 @@ impl Node {
         self.ovs.vsctl(&["add-port", BRIDGE, UPLINK])?;
         let mut lines = vec![
             "link set lo up".to_owned(),
-            format!("link set {UPLINK} up"),
+            format!("link set {UPLINK} arp off up"),
             format!("addr add {}/24 dev mgmt", address::of_management(index)),
             "link set mgmt up".to_owned(),
         ];
@@ -534,7 +534,7 @@ impl Node {
         }
         let ports: Vec<String> = pods.iter().map(|(_, p)| (*p).to_owned()).collect();
         self.inside.run(move || {
-            let lines: Vec<String> = ports.iter().map(|p| format!("link set {p} up")).collect();
+            let lines: Vec<String> = ports.iter().map(|p| format!("link set {p} arp off up")).collect();
             command::ip(&lines)?;
             ports.iter().try_for_each(|p| no_offload(p))
         })?;
@@ -563,10 +563,12 @@ impl Node {
     }
 }
 
-/// No address of its own for any interface to come, and no filter on where packets come from.
+/// No address of its own for any interface to come, and no filter on where packets come from. The kernel sees what
+/// arrives at the switch's ports, too, and must not answer for the node there.
 fn quiet_namespace() -> Result<()> {
     for (key, value) in [
         ("ipv6/conf/default/disable_ipv6", "1"),
+        ("ipv4/conf/all/arp_ignore", "1"),
         ("ipv4/conf/all/rp_filter", "0"),
         ("ipv4/conf/default/rp_filter", "0"),
     ] {

@@ -189,7 +189,7 @@ pub fn list() -> Vec<(String, Option<(i32, Role)>)> {
     out
 }
 
-/// A name for a testbed of a test: no two tests share one, whatever process they run in.
+/// A name that no other testbed has, whatever process makes it.
 pub fn test_name() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
