@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use weir_policy::ids::{ContentHash, EndpointId, GroupId, PolicyKey, ProfileId, RuleId, Str};
 use weir_policy::port::{NamedPort, Protocol};
-use weir_policy::rule::Direction;
+use weir_policy::rule::{Direction, isolation_set};
 use weir_policy::state::{Endpoint, NodeState, Touched};
 
 use crate::classes::{Classes, Key};
@@ -462,7 +462,7 @@ impl Desired {
                 }
                 _ => BTreeSet::new(),
             };
-            let new = (!policies.is_empty()).then(|| isolation::content(direction, &policies));
+            let new = (!policies.is_empty()).then(|| isolation_set(direction, &policies));
             let old = match new {
                 Some(content) => self.isolated.insert((direction, class), content),
                 None => self.isolated.remove(&(direction, class)),
@@ -506,11 +506,12 @@ impl Desired {
     }
 
     fn port_parts(&self, number: u32) -> Vec<FlowPair> {
+        let port = self.ports.workloads.get(&number);
         let Some(e) = self.endpoint_of_port(number) else {
-            return Vec::new();
+            return port.and_then(|p| p.mac).map(port::closed).into_iter().collect();
         };
         let addresses: Vec<IpAddr> = e.addresses.iter().copied().collect();
-        let mac = self.ports.workloads.get(&number).and_then(|p| p.mac).or(e.mac);
+        let mac = port.and_then(|p| p.mac).or(e.mac);
         port::flows(&port::PortSpec { ofport: number, mac, addresses: &addresses })
     }
 

@@ -85,6 +85,7 @@ const fn always_there(field: Field) -> bool {
             | Field::PktMark
             | Field::EthSrc
             | Field::EthDst
+            | Field::VlanVid
             | Field::NdSll
             | Field::NdTll
     )

@@ -62,6 +62,29 @@ proptest! {
 }
 
 #[test]
+fn a_workload_cannot_choose_a_vlan_and_a_closed_port_gets_nothing() {
+    use weir_agent::pipeline::{base, port, regs};
+    let flows: FlowTable = base::flows(&Default::default())
+        .into_iter()
+        .chain(base::node_port(1, regs::origin::UPLINK, []))
+        .chain(port::flows(&port::PortSpec {
+            ofport: 7,
+            mac: Some([0x0a, 0x58, 0, 0, 0, 7]),
+            addresses: &["10.0.0.7".parse().unwrap()],
+        }))
+        .chain([port::closed([0x0a, 0x58, 0, 0, 0, 9])])
+        .collect();
+    let run = |p: Packet| Interpreter::new(&flows).run(p, Tracked::NEW).passed();
+    let ip = |p: Packet, to: &str| p.ip("10.0.0.7".parse().unwrap(), to.parse().unwrap(), 17);
+    let own = || ip(Packet::new(7).with(Field::EthSrc, 0x0a58_0000_0007), "10.0.0.8");
+    assert!(run(own()));
+    assert!(!run(own().with(Field::VlanVid, 0x1005)), "tagged");
+    let from_outside = || ip(Packet::new(1).with(Field::EthSrc, 0x0200_0000_0001), "10.0.0.9");
+    assert!(run(from_outside().with(Field::EthDst, 0x0a58_0000_0008)));
+    assert!(!run(from_outside().with(Field::EthDst, 0x0a58_0000_0009)), "to a closed port");
+}
+
+#[test]
 fn neighbour_discovery_of_a_workload_is_its_own_or_nothing() {
     let flows: FlowTable = weir_agent::pipeline::base::flows(&Default::default())
         .into_iter()

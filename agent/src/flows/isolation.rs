@@ -1,25 +1,13 @@
 //! The default drops of one isolated class, and the id that names every policy behind them.
 
-use std::collections::BTreeSet;
-
 use rust_openflow::Match;
-use weir_policy::ids::{Canonical, ContentHash, PolicyKey, RuleId};
+use weir_policy::ids::RuleId;
 use weir_policy::rule::{Direction, Tier};
 
 use super::priority;
 use crate::pipeline::base::{commit, ct_state, mark_revoked, state};
 use crate::pipeline::cookie::{Cookie, Kind, Stage};
 use crate::pipeline::{FlowPair, PipelineConfig, families, flow, regs, table};
-
-/// The content of an isolation set: the policies that isolate a class in one direction.
-pub fn content(direction: Direction, policies: &BTreeSet<PolicyKey>) -> ContentHash {
-    let mut c = Canonical::new("weir/isolation/1");
-    c.u64(direction as u64).u64(policies.len() as u64);
-    for p in policies {
-        c.u64(p.kind as u64).str(&p.namespace).str(&p.name);
-    }
-    c.finish()
-}
 
 /// Rule table and subject register of a direction.
 pub const fn place(direction: Direction) -> (u8, regs::RegField) {

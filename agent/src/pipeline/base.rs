@@ -17,6 +17,9 @@ pub mod ct_state {
 }
 use ct_state::{EST, INV, NEW, REL, RPL, TRK};
 
+/// The bit of `vlan_vid` that says that there is a tag.
+const VLAN_PRESENT: u128 = 0x1000;
+
 /// `output:NORMAL`.
 pub const NORMAL: u32 = 0xffff_fffa;
 
@@ -70,6 +73,12 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
         out.push(base(t, 0, Match::new(), vec![], None));
     }
 
+    // a workload has no business on a VLAN of its choice
+    let tagged = Match::new().with_masked(Field::VlanVid, VLAN_PRESENT, VLAN_PRESENT);
+    let tagged = regs::ORIGIN.matches(tagged, regs::origin::WORKLOAD);
+    let guard = Cookie::encode(Kind::SpoofGuard, Stage::NONE, 0);
+    out.push(flow(SPOOF_GUARD, 65000, tagged, guard, vec![], None));
+
     // what does not come from a workload
     out.push(base(SPOOF_GUARD, 90, Match::arp(), vec![], Some(OUTPUT)));
     for t in ND_FROM_OUTSIDE {
@@ -84,7 +93,6 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
     for t in ND_FROM_OUTSIDE {
         let m = Match::icmp6().with(Field::Icmpv6Type, t);
         let m = regs::ORIGIN.matches(m, regs::origin::WORKLOAD);
-        let guard = Cookie::encode(Kind::SpoofGuard, Stage::NONE, 0);
         out.push(flow(SPOOF_GUARD, 205, m, guard, vec![], None));
     }
 

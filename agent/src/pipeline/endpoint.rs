@@ -33,13 +33,13 @@ pub fn flows(address: IpAddr, class: u32, local: bool, own: &[IpAddr]) -> Vec<Fl
         Some(table::EGRESS_ADMIN),
     ));
     if local {
-        // a workload that reaches itself through a Service (NP-36)
+        // a workload that reaches itself through a Service (NP-36); what claims to do so from an uplink does not
         to.push(load(&regs::SELF_TRAFFIC, 1));
         for source in own.iter().filter(|a| a.is_ipv4() == address.is_ipv4()) {
             out.push(flow(
                 table::DST_CLASS,
                 110,
-                here(family(address)).nw_src(*source, full(*source)),
+                regs::ORIGIN_HERE.matches(here(family(address)).nw_src(*source, full(*source)), 1),
                 Cookie::base(class),
                 to.clone(),
                 Some(table::EGRESS_ADMIN),

@@ -14,6 +14,19 @@ pub struct PortSpec<'a> {
     pub addresses: &'a [IpAddr],
 }
 
+/// A workload port whose endpoint is not known: it sends nothing, as the Classifier does not name it, and unicast to its
+/// MAC address, which the bridge may have learned before, stops here (NP-42).
+pub fn closed(mac: [u8; 6]) -> FlowPair {
+    flow(
+        table::FORWARD,
+        200,
+        Match::new().with(Field::EthDst, mac_value(mac)),
+        Cookie::base(0),
+        vec![],
+        None,
+    )
+}
+
 /// The link-local address that a MAC address makes (RFC 4291, appendix A).
 pub fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;

@@ -45,8 +45,8 @@ impl RegField {
 /// Values of [`ORIGIN`].
 pub mod origin {
     pub const WORKLOAD: u32 = 1;
-    pub const GATEWAY: u32 = 2;
-    pub const UPLINK: u32 = 3;
+    pub const UPLINK: u32 = 2;
+    pub const GATEWAY: u32 = 3;
 }
 
 pub const ORIGIN: RegField = RegField::reg(
@@ -54,8 +54,11 @@ pub const ORIGIN: RegField = RegField::reg(
     0,
     0,
     4,
-    "Where the packet came from: 1 a workload, 2 the node's gateway port, 3 an uplink or tunnel.",
+    "Where the packet came from: 1 a workload, 2 an uplink or tunnel, 3 the node's gateway port.",
 );
+/// The lowest bit of [`ORIGIN`]: set for workloads and the gateway port, clear for uplinks. An alias, so not in [`FIELDS`].
+pub const ORIGIN_HERE: RegField =
+    RegField::reg("OriginHere", 0, 0, 1, "1: the packet came from this node, not from an uplink.");
 pub const SELF_TRAFFIC: RegField = RegField::reg(
     "SelfTraffic",
     0,
