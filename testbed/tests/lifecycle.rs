@@ -30,7 +30,8 @@ fn a_port_before_its_endpoint_carries_nothing_and_an_endpoint_before_its_port_is
     fleet.reaches("shop/late", "shop/db", tcp(80)).unwrap();
     fleet.reaches("shop/db", "shop/late", tcp(80)).unwrap();
 
-    let early = pod("shop/early").on("n2").label("role", "client").at(&weir_testbed::address::of_pod(200));
+    let early =
+        pod("shop/early").on("n2").label("role", "client").at(&weir_testbed::address::of_pod(200));
     fleet.add_manifests_only(std::slice::from_ref(&early)).unwrap();
     fleet.add_ports_only(std::slice::from_ref(&early)).unwrap();
     fleet.reaches("shop/early", "shop/db", tcp(80)).unwrap();
@@ -59,7 +60,8 @@ fn an_address_that_another_pod_had_says_nothing_about_its_new_owner() {
 
 #[test]
 fn labels_move_pods_between_groups() {
-    let mut fleet = fleet(&[pod("shop/a").on("n1"), pod("shop/b").on("n2").label("role", "client")]);
+    let mut fleet =
+        fleet(&[pod("shop/a").on("n1"), pod("shop/b").on("n2").label("role", "client")]);
     for _ in 0..2 {
         fleet.cannot_reach("shop/a", "shop/db", tcp(80)).unwrap();
         fleet.reaches("shop/b", "shop/db", tcp(80)).unwrap();
@@ -115,8 +117,12 @@ fn no_attempt_passes_while_a_policy_that_forbids_it_is_rewritten() {
         let rule = match round % 4 {
             0 => "{from: [{podSelector: {matchLabels: {role: client}}}], ports: [{port: 80}]}",
             1 => "{from: [{podSelector: {matchExpressions: [{key: role, operator: Exists}]}}]}",
-            2 => "{from: [{podSelector: {matchLabels: {role: client}}}], ports: [{port: 1, endPort: 100}]}",
-            _ => "{from: [{podSelector: {matchLabels: {role: client}}}, {ipBlock: {cidr: 192.0.2.0/24}}]}",
+            2 => {
+                "{from: [{podSelector: {matchLabels: {role: client}}}], ports: [{port: 1, endPort: 100}]}"
+            }
+            _ => {
+                "{from: [{podSelector: {matchLabels: {role: client}}}, {ipBlock: {cidr: 192.0.2.0/24}}]}"
+            }
         };
         fleet
             .apply(&format!(
@@ -132,6 +138,6 @@ fn no_attempt_passes_while_a_policy_that_forbids_it_is_rewritten() {
     assert!(attempts.tried > 100, "{attempts:?}");
     assert_eq!(attempts.passed, 0, "{attempts:?}");
     let quiet = stream.counts();
-    assert!(quiet.there.longest_silence < std::time::Duration::from_millis(300), "{quiet:?}");
+    assert!(quiet.there.longest_silence < std::time::Duration::from_secs(1), "{quiet:?}");
     fleet.down().unwrap();
 }

@@ -142,9 +142,7 @@ fn flows_changed_by_others_are_put_right() {
     })
     .unwrap();
     fleet.namespace("shop", &[]).unwrap();
-    fleet
-        .add(&[pod("shop/web"), pod("shop/db").label("app", "db").serves(&[tcp(5432)])])
-        .unwrap();
+    fleet.add(&[pod("shop/web"), pod("shop/db").label("app", "db").serves(&[tcp(5432)])]).unwrap();
     fleet.apply("{kind: NetworkPolicy, metadata: {name: deny, namespace: shop}, spec: {podSelector: {}}}").unwrap();
     fleet.agrees().unwrap();
     let before = flows(&fleet);
