@@ -301,6 +301,9 @@ fn base(flow: &FlowText, cookie: &Cookie, symbols: &Symbols) -> Note {
                 note.endpoints.extend(symbols.by_address(address).map(|e| e.pod.clone()));
                 format!("{who} gets packets to {address}")
             }
+            (None, Some(mac)) if mac.is_exact() && cookie.kind == Kind::Base => {
+                "a port whose workload is not known: nothing is delivered".to_owned()
+            }
             (None, Some(mac)) if mac.is_exact() => {
                 "a packet with a workload's MAC address and not its IP address".to_owned()
             }
@@ -359,6 +362,8 @@ fn spoof_guard(flow: &FlowText, pod: Option<String>, port: Option<u32>) -> Strin
     let Some(who) = who else {
         return if match_.is_empty() {
             "nothing else gets past"
+        } else if match_.field(Field::VlanVid).is_some() {
+            "a workload does not choose a VLAN: spoofed"
         } else if match_.field(Field::Reg(0)).is_some() {
             "neighbour discovery that is not the workload's own is spoofed"
         } else {

@@ -39,7 +39,7 @@ pub(crate) static PACKETS: [Packet; 3] = [
     Packet {
         title: "A connection that a rule allows: api-0 on n2 to db-0, port 5432",
         steps: "\
-1. `Classifier`: the packet comes in by the uplink. `Origin` becomes 3.
+1. `Classifier`: the packet comes in by the uplink. `Origin` becomes {uplink}.
 2. `SpoofGuard`: packets that do not come from a workload are not held to addresses; they go on.
 3. `Conntrack`: the connection is looked up in zone {zone}; the packet comes back as `+new+trk`.
 4. `ConntrackState`: neither invalid nor a reply, so it goes the way of all original-direction packets.
@@ -58,7 +58,7 @@ destination class {db} (2/3), TCP port 5432 (3/3). So the flow `conj_id={db_rule
     Packet {
         title: "A connection that nothing allows: probe-0 to db-0, both on n1",
         steps: "\
-1. `Classifier`: port 4 is a workload. `Origin` becomes 1.
+1. `Classifier`: port 4 is a workload. `Origin` becomes {workload}.
 2. `SpoofGuard`: the MAC and IP addresses are those of probe-0.
 3. `Conntrack`, `ConntrackState`: new, goes on.
 4. `SrcClass`: 10.244.1.30 is class {probe}: no policy names probe-0 (`reg2={probe}` meets no clause). \
@@ -343,7 +343,11 @@ fn rules(desired: &Desired) -> BTreeMap<RuleId, String> {
 
 /// What stands for `{...}` in the steps.
 fn words(desired: &Desired) -> BTreeMap<&'static str, String> {
-    let mut out = BTreeMap::from([("zone", PipelineConfig::ZONE.to_string())]);
+    let mut out = BTreeMap::from([
+        ("zone", PipelineConfig::ZONE.to_string()),
+        ("workload", regs::origin::WORKLOAD.to_string()),
+        ("uplink", regs::origin::UPLINK.to_string()),
+    ]);
     for c in classes(desired) {
         for (pod, number, groups) in [
             ("shop/web-0", "web", "web_groups"),

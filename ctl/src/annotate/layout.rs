@@ -46,10 +46,11 @@ pub const REG_INGRESS_RULE: u8 = 5;
 pub const MARK_REVOKED: u128 = 1;
 
 /// Fields of `reg0`: mask, value, in words.
-pub const REG0: [(u128, u128, &str); 6] = [
+pub const REG0: [(u128, u128, &str); 7] = [
     (0x0f, 1, "from workload"),
-    (0x0f, 2, "from gateway"),
-    (0x0f, 3, "from uplink"),
+    (0x0f, 2, "from uplink"),
+    (0x0f, 3, "from gateway"),
+    (0x01, 1, "from this node"),
     (0x10, 0x10, "self"),
     (0x20, 0x20, "own node"),
     (0x40, 0x40, "local"),

@@ -138,6 +138,14 @@ fn what_is_not_known_stays_a_number() {
             "cookie=0x57013a0000000063, table=65, reg3=0x63 actions=conjunction(286331153,1/2)",
             "clause: subject: class 99",
         ),
+        (
+            "cookie=0x5701000000000000, table=90, priority=200,dl_dst=02:00:00:00:01:99 actions=drop",
+            "base: a port whose workload is not known: nothing is delivered",
+        ),
+        (
+            "cookie=0x5701600000000000, table=10, priority=65000,reg0=0x1/0xf,vlan_tci=0x1000/0x1000 actions=drop",
+            "base: a workload does not choose a VLAN: spoofed",
+        ),
         ("cookie=0x5, table=65 actions=drop", "foreign: not Weir's"),
         (
             "cookie=0x5702000000000000, table=65 actions=drop",

@@ -208,6 +208,7 @@ mod tests {
             ),
             ("ct_state=+rpl+trk,ct_mark=0x1/0x1 actions=drop", "ct_state=+rpl+trk cut", "drop"),
             ("reg0=0x11/0x1f actions=goto_table:45", "from workload self", "-> EgressRule"),
+            ("ip,reg0=0x1/0x1 actions=goto_table:40", "ip from this node", "-> EgressAdmin"),
             ("reg0=0x80/0x80 actions=goto_table:45", "reg0=0x80/0x80", "-> EgressRule"),
             ("actions=NORMAL", "any", "NORMAL"),
             ("in_port=3 actions=output:7", "in_port=3", "output:7"),

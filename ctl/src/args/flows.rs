@@ -52,7 +52,7 @@ impl From<&ServerArgs> for SourceArgs {
     after_help = "On the node itself nothing is needed but its switch and the agent's symbols. With --server, any node.\n\n\
     Examples:\n  \
     weirctl flows --pod shop/db-0 --table IngressRule\n  \
-    weirctl flows --server weir.example.org:7443 --node n5 --policy shop/db-from-api\n  \
+    weirctl flows --server weir.example.org:9443 --node n5 --policy shop/db-from-api\n  \
     weirctl flows --rule 2c91e07a -o ofctl\n  \
     ovs-ofctl -O OpenFlow13 dump-flows br-int | weirctl flows --explain -\n\n\
     Exit codes: 0 some flows, 1 no flow is meant, 2 bad usage or input, 4 no answer"
@@ -131,7 +131,7 @@ pub enum FlowsFormat {
 /// Nodes, how far each policy is realised, and warnings.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    weirctl status --server weir.example.org:7443\n  \
+    weirctl status --server weir.example.org:9443\n  \
     weirctl status -n shop -o json\n\n\
     Exit codes: 0 everything is realised, 1 something is not (yet), 2 bad usage, 4 no answer")]
 pub struct StatusArgs {

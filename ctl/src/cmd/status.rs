@@ -62,8 +62,11 @@ pub(crate) fn percentile(samples: &[u64], percent: usize) -> Option<u64> {
     sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1).min(last)).copied()
 }
 
+/// Nodes that are named where many are late.
+const NAMED_NODES: usize = 3;
+
 /// How far a policy is, in a word and with the reason.
-pub(crate) fn state(p: &PolicyStatus) -> String {
+pub(crate) fn state(p: &PolicyStatus, nodes: &[NodeStatus]) -> String {
     let failures: Vec<String> =
         p.failures.iter().map(|f| format!("{}: {}", f.node, f.reason)).collect();
     if !failures.is_empty() {
@@ -73,8 +76,22 @@ pub(crate) fn state(p: &PolicyStatus) -> String {
         (_, 0) => "Realized (no node runs a pod it selects)".to_owned(),
         (n, m) if n >= m => "Realized".to_owned(),
         _ if p.pending.is_empty() => "Realizing".to_owned(),
-        _ => format!("Realizing ({})", p.pending.join(", ")),
+        _ => format!("Realizing ({})", late(&p.pending, nodes)),
     }
+}
+
+fn late(pending: &[String], nodes: &[NodeStatus]) -> String {
+    let away = |name: &&String| nodes.iter().any(|n| n.name == **name && !n.connected);
+    // those that will not come by themselves first
+    let (gone, waiting): (Vec<&String>, Vec<&String>) = pending.iter().partition(away);
+    let gone = gone.into_iter().map(|n| format!("{n}: not connected"));
+    let mut all: Vec<String> = gone.chain(waiting.into_iter().cloned()).collect();
+    let rest = all.len().saturating_sub(NAMED_NODES);
+    if rest > 1 {
+        all.truncate(NAMED_NODES);
+        all.push(format!("and {rest} more"));
+    }
+    all.join(", ")
 }
 
 fn data(status: &StatusReply) -> Value {
@@ -104,7 +121,7 @@ fn data(status: &StatusReply) -> Value {
                           "failed": failures, "pending": p.pending},
                 "latencyUs": {"p50": percentile(&p.latencies_us, 50),
                               "p99": percentile(&p.latencies_us, 99)},
-                "state": state(p),
+                "state": state(p, &status.nodes),
             })
         })
         .collect();
@@ -122,6 +139,27 @@ fn data(status: &StatusReply) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn late_nodes_are_named_as_far_as_they_are_few() {
+        let nodes: Vec<NodeStatus> = ["n1", "n2", "n3", "n4", "n5"]
+            .map(|name| NodeStatus {
+                name: name.into(),
+                connected: name != "n4",
+                ..NodeStatus::default()
+            })
+            .into();
+        let state = |pending: &[&str]| {
+            let pending = pending.iter().map(|n| (*n).to_owned()).collect();
+            state(&PolicyStatus { nodes_desired: 5, pending, ..PolicyStatus::default() }, &nodes)
+        };
+        assert_eq!(state(&["n1", "n4"]), "Realizing (n4: not connected, n1)");
+        assert_eq!(state(&["n1", "n2", "n3", "n5"]), "Realizing (n1, n2, n3, n5)");
+        assert_eq!(
+            state(&["n1", "n2", "n3", "n4", "n5"]),
+            "Realizing (n4: not connected, n1, n2, and 2 more)"
+        );
+    }
 
     #[test]
     fn percentiles_by_nearest_rank() {

@@ -30,7 +30,7 @@ fn at(status: &StatusReply, now: i64) -> String {
         }
     }
     out.push('\n');
-    let rows: Vec<Vec<String>> = status.policies.iter().map(policy).collect();
+    let rows: Vec<Vec<String>> = status.policies.iter().map(|p| policy(p, &status.nodes)).collect();
     let heads = ["NAMESPACE", "NAME", "KIND", "GEN", "REALIZED", "P50", "P99", "STATE"];
     let right = [false, false, false, true, true, true, true, false];
     out.push_str(&columns(&heads, &rows, &right));
@@ -71,7 +71,7 @@ fn node(n: &NodeStatus, status: &StatusReply, now: i64) -> Vec<String> {
     ]
 }
 
-fn policy(p: &PolicyStatus) -> Vec<String> {
+fn policy(p: &PolicyStatus, nodes: &[NodeStatus]) -> Vec<String> {
     let key = p.policy.clone().unwrap_or_default();
     let latency =
         |percent| percentile(&p.latencies_us, percent).map_or_else(|| "-".to_owned(), milliseconds);
@@ -83,7 +83,7 @@ fn policy(p: &PolicyStatus) -> Vec<String> {
         format!("{}/{}", p.nodes_realized, p.nodes_desired),
         latency(50),
         latency(99),
-        state(p),
+        state(p, nodes),
     ]
 }
 
@@ -181,7 +181,7 @@ gap      n7: no SCTP ports in its connection tracking
 
 NAMESPACE  NAME         KIND  GEN  REALIZED    P50   P99  STATE
 shop       db-from-api  NP      4       2/2   11ms  19ms  Realized
-shop       web-from-lb  NP      4       5/6  9.1ms  14ms  Realizing (n7)
+shop       web-from-lb  NP      4       5/6  9.1ms  14ms  Realizing (n7: not connected)
 shop       big-allow    NP      4       0/1      -     -  Failed (n5: ingress[0]: switch refused it: OFPFMFC_TABLE_FULL)
 shop       old-batch    NP      4       0/0      -     -  Realized (no node runs a pod it selects)
 

@@ -1,0 +1,164 @@
+//! `weirctl flows --server` and `weirctl status` against a controller over mutual TLS.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::pin::Pin;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status};
+use weir_api::v1::inspection_server::{Inspection, InspectionServer};
+use weir_api::v1::{
+    NodePart, NodeQuery, NodeStatus, PolicyKey, PolicyStatus, StatusReply, StatusRequest,
+    WorldPart, WorldRequest,
+};
+use weirctl::exit::Exit;
+
+const FLOWS: &str = include_str!("example/n1.flows");
+const SYMBOLS: &str = include_str!("example/n1.symbols.jsonl");
+
+/// A controller with one node.
+struct Controller {
+    realized: u32,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Inspection for Controller {
+    type WorldStream = Answers<WorldPart>;
+    type NodeStream = Answers<NodePart>;
+
+    async fn world(&self, _: Request<WorldRequest>) -> Result<Response<Self::WorldStream>, Status> {
+        Err(Status::unimplemented("no world here"))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let policy = PolicyStatus {
+            policy: Some(PolicyKey { kind: 1, namespace: "shop".into(), name: "db".into() }),
+            generation: 4,
+            nodes_desired: 1,
+            nodes_realized: self.realized,
+            pending: if self.realized == 1 { Vec::new() } else { vec!["n1".into()] },
+            latencies_us: vec![11_200; self.realized as usize],
+            ..PolicyStatus::default()
+        };
+        let node = NodeStatus {
+            name: "n1".into(),
+            connected: true,
+            revision: 1841,
+            acknowledged_ms: 1,
+            ovs_version: "3.1.0".into(),
+            ports_ready: 3,
+            flows: 139,
+            ..NodeStatus::default()
+        };
+        Ok(Response::new(StatusReply {
+            revision: 1841,
+            nodes: vec![node],
+            policies: vec![policy],
+            ..StatusReply::default()
+        }))
+    }
+
+    async fn node(&self, query: Request<NodeQuery>) -> Result<Response<Self::NodeStream>, Status> {
+        let query = query.into_inner();
+        let text = match (query.node.as_str(), query.what.as_str()) {
+            ("n1", "flows") => FLOWS,
+            ("n1", "symbols") => SYMBOLS,
+            (node, _) => return Err(Status::not_found(format!("node {node} is not connected"))),
+        };
+        // parts end where they end, not at lines
+        let parts: Vec<_> = text
+            .as_bytes()
+            .chunks(1000)
+            .map(|c| Ok(NodePart { data: c.to_vec().into() }))
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
+}
+
+/// Certificates in `dir`: `ca.pem`, and `server` and `operator` with `.pem` and `.key`.
+fn certificates(dir: &Path) {
+    let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(dir.join("ca.pem"), ca.pem()).unwrap();
+    for name in ["server", "operator"] {
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned(), name.to_owned()];
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
+        std::fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+async fn ask(controller: Controller, line: &[&str]) -> (Exit, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(read("server.pem"), read("server.key")))
+        .client_ca_root(Certificate::from_pem(read("ca.pem")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = Server::builder()
+        .tls_config(tls)
+        .unwrap()
+        .add_service(InspectionServer::new(controller))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+
+    let mut args: Vec<OsString> = ["weirctl"].iter().chain(line).map(OsString::from).collect();
+    for (flag, file) in [("--ca", "ca.pem"), ("--cert", "operator.pem"), ("--key", "operator.key")]
+    {
+        args.extend([flag.into(), dir.path().join(file).into()]);
+    }
+    args.extend(["--server".into(), format!("127.0.0.1:{port}").into()]);
+    args.extend(["--server-name".into(), "localhost".into()]);
+    let (mut answers, mut remarks) = (Vec::new(), Vec::new());
+    let exit = tokio::select! {
+        result = server => panic!("{result:?}"),
+        exit = weirctl::run_to(args, &mut answers, &mut remarks) => exit,
+    };
+    (exit, String::from_utf8(answers).unwrap(), String::from_utf8(remarks).unwrap())
+}
+
+#[tokio::test]
+async fn flows_of_a_node() {
+    let line = ["flows", "--node", "n1", "--rule", "48ea032b"];
+    let (exit, text, remarks) = ask(Controller { realized: 1 }, &line).await;
+    assert_eq!((exit, remarks.as_str()), (Exit::Yes, ""));
+    let all = FLOWS.lines().count();
+    let head = format!("NODE n1  OVS 3.1.0  revision 1841  5 of {all} flows");
+    assert_eq!(text.lines().next(), Some(head.as_str()));
+    assert!(text.contains("from: shop {app=api}, 1 endpoint (api-0)"), "{text}");
+
+    let (exit, text, remarks) = ask(Controller { realized: 1 }, &["flows", "--node", "n9"]).await;
+    assert_eq!((exit, text.as_str()), (Exit::NoAnswer, ""));
+    assert!(remarks.contains("node n9 is not connected"), "{remarks}");
+
+    let (exit, _, remarks) = ask(Controller { realized: 1 }, &["flows"]).await;
+    assert_eq!(exit, Exit::Usage);
+    assert!(remarks.starts_with("error: --server needs --node"), "{remarks}");
+}
+
+#[tokio::test]
+async fn status_of_all() {
+    let (exit, text, _) = ask(Controller { realized: 1 }, &["status"]).await;
+    assert_eq!(exit, Exit::Yes);
+    assert!(text.contains("n1    current      1841"), "{text}");
+    assert!(
+        text.contains("shop       db    NP      4       1/1  11ms  11ms  Realized\n"),
+        "{text}"
+    );
+
+    // a policy that is late: not everything is in force
+    let (exit, text, _) = ask(Controller { realized: 0 }, &["status", "-o", "json"]).await;
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(exit, Exit::No);
+    assert_eq!(value["policies"][0]["state"], "Realizing (n1)");
+    assert_eq!(value["nodes"][0]["flows"], 139);
+}
