@@ -14,7 +14,7 @@ use crate::home::{self, Home};
 use crate::host::NODE;
 use crate::netns::Inside;
 use crate::scenario::{self, Scenario};
-use crate::{daemon, fleet, out, require, wait};
+use crate::{daemon, fleet, interrupt, out, require, wait};
 
 /// Something differs from what it should be.
 const DIFFERENT: u8 = 1;
@@ -39,7 +39,10 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up { bed, scenario } => up(&bed.name, &scenario),
+        Command::Up { bed, scenario } => {
+            interrupt::listen()?;
+            up(&bed.name, &scenario)
+        }
         Command::Down { bed } => {
             let was = home::take_down(&bed.name)?;
             let how = if was { "is down" } else { "was not up" };
@@ -56,6 +59,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Exec { bed, host, command } => exec(&bed.name, &host, &command),
         Command::Demo { bed, keep, scenario, report } => {
+            interrupt::listen()?;
             let options = Options { name: bed.name, scenario, report };
             let played = demo::play(&options)?;
             let tally = played.tally();
@@ -199,6 +203,7 @@ fn conformance(
     let score = if mode.evaluator {
         conformance::play(&cases, evaluator::play)?
     } else {
+        interrupt::listen()?;
         require::all()?;
         let mut live = live::Live::up(&name.unwrap_or_else(home::test_name))?;
         let score = conformance::play(&cases, |case| live.play(case))?;

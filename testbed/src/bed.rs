@@ -534,7 +534,8 @@ impl Node {
         }
         let ports: Vec<String> = pods.iter().map(|(_, p)| (*p).to_owned()).collect();
         self.inside.run(move || {
-            let lines: Vec<String> = ports.iter().map(|p| format!("link set {p} arp off up")).collect();
+            let lines: Vec<String> =
+                ports.iter().map(|p| format!("link set {p} arp off up")).collect();
             command::ip(&lines)?;
             ports.iter().try_for_each(|p| no_offload(p))
         })?;

@@ -14,6 +14,15 @@ pub fn run(command: &mut Command) -> Result<String> {
 
 /// [`run`] with a text on standard input.
 pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
+    execute(command, input, &[0])
+}
+
+/// [`run`] for a tool some of whose exit codes other than 0 are answers.
+pub fn ask(command: &mut Command, answers: &[i32]) -> Result<String> {
+    execute(command, "", answers)
+}
+
+fn execute(command: &mut Command, input: &str, answers: &[i32]) -> Result<String> {
     let name = describe(command);
     let mut child = command
         .stdin(Stdio::piped())
@@ -26,7 +35,7 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().during(|| format!("waiting for {name}"))?;
-    if output.status.success() {
+    if output.status.code().is_some_and(|c| answers.contains(&c)) {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
         let text = String::from_utf8_lossy(&output.stderr);

@@ -24,8 +24,6 @@ const NODES: u8 = 3;
 const ROUNDS: usize = 12;
 /// A live connection that is silent for so long has been cut.
 const QUIET: Duration = Duration::from_millis(400);
-/// Flows shown.
-const FLOWS: usize = 8;
 
 /// What to play.
 #[derive(Clone, Debug)]
@@ -116,7 +114,7 @@ pub fn play(options: &Options) -> Result<Played> {
     player.paths(&scenario)?;
     player.changes(&scenario)?;
     player.live(&scenario)?;
-    player.flows(&scenario)?;
+    player.explain(&scenario)?;
     player.finish(options)
 }
 
@@ -323,24 +321,39 @@ impl Player {
         Ok(())
     }
 
-    fn flows(&mut self, scenario: &Scenario) -> Result<()> {
-        let Some(pod) = &scenario.flows_of else {
-            return Ok(());
-        };
-        title(&format!("Some flows of {pod}, as weirctl reads them"));
-        match self.fleet.weirctl(&["flows", "--pod", pod]) {
-            Ok(text) => {
-                for line in text.lines().take(FLOWS) {
-                    out::line(&format!("  {line}"));
-                }
-                let more = text.lines().count().saturating_sub(FLOWS);
-                if more > 0 {
-                    out::line(&format!("  ... and {more} more"));
-                }
-            }
-            Err(e) => out::warn(&format!("no annotated flows: {e}")),
+    /// What an engineer sees who asks why, and who looks into the switch.
+    fn explain(&self, scenario: &Scenario) -> Result<()> {
+        if let Some(path) = scenario.never.first() {
+            title(&format!("Why not? weirctl why {} {}:{}", path.from, path.to, path.port));
+            self.show(&["why", &path.from, &format!("{}:{}", path.to, path.port)], 12)?;
+        }
+        if let (Some(pod), Some(live)) = (&scenario.flows_of, &scenario.live) {
+            let node = self.fleet.bed().host(pod)?.node().unwrap_or_default();
+            title(&format!("In the switch: weirctl flows --policy {} --node {node}", live.delete));
+            self.show(&["flows", "--policy", &live.delete, "--node", node], 12)?;
         }
         Ok(())
+    }
+
+    /// The first lines of what `weirctl` answers.
+    fn show(&self, args: &[&str], lines: usize) -> Result<()> {
+        match self.fleet.weirctl(args) {
+            Ok(text) => {
+                for line in text.lines().take(lines) {
+                    out::line(&format!("  {line}"));
+                }
+                let more = text.lines().count().saturating_sub(lines);
+                if more > 0 {
+                    out::line(&format!("  ... {more} lines more"));
+                }
+                Ok(())
+            }
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(e) => {
+                out::warn(&e.to_string());
+                Ok(())
+            }
+        }
     }
 
     fn finish(self, options: &Options) -> Result<Played> {

@@ -20,6 +20,9 @@ pub enum Error {
     /// Something did not happen in time.
     #[error("{what}: not after {}", crate::out::millis(*after))]
     Late { what: String, after: Duration },
+    /// A signal asked for the end.
+    #[error("interrupted")]
+    Interrupted,
     /// Another process uses the testbed of this name.
     #[error(
         "testbed {name} is in use by process {holder}; end it, or choose another name with --name"

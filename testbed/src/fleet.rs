@@ -453,11 +453,11 @@ impl Fleet {
         Ok(self.bed.engine().watch(&self.bed.request(&cell)?))
     }
 
-    /// Runs `weirctl` as an operator, where it reaches the controller.
+    /// Runs `weirctl` as an operator, where it reaches the controller. "No" is an answer, too (exit code 1).
     pub fn weirctl(&self, args: &[&str]) -> Result<String> {
         let mut c = Command::new(require::sibling("weirctl")?);
         c.args(args).envs(operator_env(self.bed.dir())?);
-        self.bed.infra().run(move || command::run(&mut c))
+        self.bed.infra().run(move || command::ask(&mut c, &[0, 1]))
     }
 
     /// Leaves everything running; the result must be handed to a process that serves.
@@ -576,8 +576,8 @@ fn controller_recipe(
 /// After the first start the port is fixed, so that a controller that comes again is found where it was.
 fn controller_address(controller: &mut Daemon, bed: &Testbed) -> Result<String> {
     let file = bed.dir().join(ADDRESS);
-    let address = controller
-        .until("the controller listens", STARTING, || Ok(listen_address(&file)))?;
+    let address =
+        controller.until("the controller listens", STARTING, || Ok(listen_address(&file)))?;
     controller.set_arg("--listen", &address);
     Ok(address)
 }

@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::error::{During, Error, Result};
-use crate::{netns, wait};
+use crate::{interrupt, netns, wait};
 
 /// The variable that names another place than [`BASE`].
 const BASE_VARIABLE: &str = "WEIR_TESTBED_DIR";
@@ -139,6 +139,7 @@ impl Home {
 
     /// Ends its processes and removes its namespaces and files.
     pub fn remove(self) -> Result<()> {
+        interrupt::ignore();
         let _guard = Guard::take(&base())?;
         wipe(&self.dir)
     }

@@ -18,6 +18,7 @@ pub mod error;
 pub mod fleet;
 pub mod home;
 pub mod host;
+pub mod interrupt;
 pub mod manifests;
 pub mod matrix;
 pub mod netns;

@@ -12,6 +12,7 @@ use weir_policy::world::World;
 use crate::bed::Testbed;
 use crate::error::Result;
 use crate::host::HostName;
+use crate::interrupt;
 use crate::probe::{Budget, Outcome, Request, Service};
 
 /// One connection to try: who, to whom, on what, in which family.
@@ -146,11 +147,10 @@ impl Testbed {
         let all: Vec<&Cell> = expected.keys().collect();
         let mut seen = Observed::default();
         let mut wrong = self.look(&all, expected, Budget::QUICK, &mut seen)?;
-        let at_once = wrong.is_empty();
         for last in [false, true] {
             if last {
                 seen.converged = start.elapsed();
-                if at_once || !wrong.is_empty() {
+                if !wrong.is_empty() {
                     break;
                 }
                 wrong = self.look(&all, expected, Budget::QUICK, &mut seen)?;
@@ -171,6 +171,7 @@ impl Testbed {
         budget: Budget,
         seen: &mut Observed,
     ) -> Result<Vec<&'c Cell>> {
+        interrupt::check()?;
         let requests = cells.iter().map(|c| self.request(c)).collect::<Result<Vec<_>>>()?;
         let outcomes = self.engine().probe(requests, budget);
         seen.probes += cells.len();

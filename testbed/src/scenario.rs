@@ -34,7 +34,7 @@ pub struct Scenario {
     #[serde(default)]
     pub changes: Vec<Change>,
     pub live: Option<LiveCut>,
-    /// The pod whose flows are shown.
+    /// The pod on whose node the flows of the live policy are shown.
     pub flows_of: Option<HostName>,
     /// Namespaces and policies, word for word.
     #[serde(skip)]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::interrupt;
 
 /// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -17,6 +18,7 @@ pub fn until<T>(
 ) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
+        interrupt::check()?;
         if let Some(value) = condition()? {
             return Ok(value);
         }
