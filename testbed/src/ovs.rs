@@ -105,12 +105,13 @@ impl Ovs {
         &self.dir
     }
 
-    /// Runs `ovs-vsctl`, which waits until the switch daemon has done what the database says.
+    /// Runs `ovs-vsctl`, which waits until the switch daemon has done what the database says. As it may wait long for a
+    /// daemon that is gone, it lives in the node's namespace and is cleaned away with it.
     pub fn vsctl<S: AsRef<str>>(&self, args: &[S]) -> Result<String> {
         let mut c = Command::new("ovs-vsctl");
         c.arg("--timeout=20").arg(format!("--db={}", self.database()));
         c.args(args.iter().map(AsRef::as_ref));
-        command::run(&mut c)
+        self.inside.run(move || command::run(&mut c))
     }
 
     /// Runs `ovs-ofctl` in OpenFlow 1.3; put `BRIDGE` where it takes the switch.
