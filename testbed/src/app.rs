@@ -20,6 +20,8 @@ use crate::{daemon, fleet, interrupt, out, require, wait};
 const DIFFERENT: u8 = 1;
 /// It could not be tried; the reason was printed.
 const CANNOT_TELL: u8 = 3;
+/// What shells report for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 /// How long the process that serves may take to start.
 const SERVING: Duration = Duration::from_secs(10);
 
@@ -31,6 +33,7 @@ pub fn run(cli: Cli) -> ExitCode {
             out::error(&e.to_string());
             ExitCode::from(match e {
                 Error::Differs { .. } => DIFFERENT,
+                Error::Interrupted => INTERRUPTED,
                 _ => CANNOT_TELL,
             })
         }
@@ -67,6 +70,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 demo::say_what_to_try(&played);
                 serve_in_background(&played.leave_up())?;
             } else {
+                out::line("  `make demo KEEP=1` leaves everything running to play with.");
                 played.down()?;
             }
             out::line(&format!("\n{tally}"));

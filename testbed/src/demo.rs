@@ -325,7 +325,7 @@ impl Player {
     fn explain(&self, scenario: &Scenario) -> Result<()> {
         if let Some(path) = scenario.never.first() {
             title(&format!("Why not? weirctl why {} {}:{}", path.from, path.to, path.port));
-            self.show(&["why", &path.from, &format!("{}:{}", path.to, path.port)], 12)?;
+            self.show(&["why", &path.from, &format!("{}:{}", path.to, path.port)], 16)?;
         }
         if let (Some(pod), Some(live)) = (&scenario.flows_of, &scenario.live) {
             let node = self.fleet.bed().host(pod)?.node().unwrap_or_default();
