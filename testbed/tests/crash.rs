@@ -1,4 +1,5 @@
 //! A testbed program that is killed leaves nothing that the next one does not clean away.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! What weirctl knows of the flows' numbers is what the agent writes.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use weir_agent::pipeline::cookie::{Cookie, Kind, Stage};
 use weir_agent::pipeline::regs::{self, RegField};

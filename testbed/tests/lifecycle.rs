@@ -1,4 +1,5 @@
 //! Pods, ports and labels that come, go and change places.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use weir_testbed::fleet::{Fleet, Setup, Spec, pod};
 use weir_testbed::{PortIds, tcp};

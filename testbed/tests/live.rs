@@ -1,4 +1,5 @@
 //! Live connections under changing policy: cut both ways when no rule allows them, undisturbed while one does.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
 

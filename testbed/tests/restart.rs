@@ -1,5 +1,6 @@
 //! Whatever goes away and comes again: agents, the controller, Open vSwitch. Traffic that is allowed notices nothing of
 //! the first two, and nothing is let through at any time.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! Every scenario on real Open vSwitch: the whole matrix, the paths that must exist and those that must not. The policies
 //! that Weir was conceived from, word for word, where they lie beside the repository.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
 //! The ground that all other tests stand on: with `NORMAL` everything passes, without a flow nothing does, and nothing
 //! is left behind.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test")]
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! Real tables: what `ofproto/trace` of an Open vSwitch says about random worlds equals the evaluator.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test")]
 
 #[path = "../../agent/tests/common/mod.rs"]
 mod common;

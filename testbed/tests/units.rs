@@ -1,4 +1,5 @@
 //! The command lines of the systemd units are ones that our programs take.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
 use std::path::Path;

@@ -57,7 +57,7 @@ impl Report {
 
     /// Writes `target/bench/report.json`.
     pub(crate) fn write(&self) -> Result<PathBuf> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."));
         let file = root.join("target/bench/report.json");
         let dir = file.parent().unwrap_or(root);
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
