@@ -46,10 +46,10 @@ pub fn note(text: &str, symbols: &Symbols, names: &Names) -> Option<String> {
     if text.contains("orig=(") {
         return Some(connection(text, symbols));
     }
-    if !text.contains([' ', ',']) {
-        if let Some(note) = bare(text, symbols) {
-            return Some(note);
-        }
+    if !text.contains([' ', ','])
+        && let Some(note) = bare(text, symbols)
+    {
+        return Some(note);
     }
     mentioned(text, symbols)
 }

@@ -249,7 +249,7 @@ async fn through_controller(
 /// Reads symbols; without a name those of this host's agent, if there are any.
 async fn symbols_of(path: Option<&Path>, out: &mut Out<'_>) -> Result<Symbols, Failure> {
     let named = path.is_some();
-    let path = path.unwrap_or(Path::new(DEFAULT_SYMBOLS));
+    let path = path.unwrap_or_else(|| Path::new(DEFAULT_SYMBOLS));
     let text = match tokio::fs::read_to_string(path).await {
         Ok(text) => text,
         Err(_) if !named => {
