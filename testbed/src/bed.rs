@@ -7,6 +7,8 @@
 //!                         mgmt ======================== m-N - mgmt (controller listens)
 //! ```
 //!
+//! Every process that works on a testbed, the tools too, runs in one of its namespaces, so that none outlives them.
+//!
 //! `=` is a veth. The underlay floods but learns nothing: the testbed knows where every address lives and tells it, so
 //! that a pod that moves leaves nothing stale behind.
 
@@ -239,7 +241,7 @@ impl Testbed {
                 ovs,
             });
         }
-        command::ip(&links)?;
+        self.infra.run(move || command::ip(&links))?;
 
         // the daemons take their time, so all nodes at once
         thread::scope(|scope| {
@@ -294,11 +296,12 @@ impl Testbed {
             self.sequence += 1;
             let port = format!("w-{}", self.sequence);
             let inside = Inside::create(&self.home().claim(&format!("{WORLD}-{}", outside.name))?)?;
-            command::ip(&[format!(
+            let link = format!(
                 "link add {port} netns {} type veth peer name eth0 netns {}",
                 self.infra.name(),
                 inside.name()
-            )])?;
+            );
+            self.infra.run(move || command::ip(&[link]))?;
             let mac = mac_of(&outside.addresses);
             set_up_eth0(&inside, mac, &outside.addresses)?;
             let device = port.clone();
@@ -351,7 +354,7 @@ impl Testbed {
         if made.is_empty() {
             return Ok(());
         }
-        command::ip(&links)?;
+        self.infra.run(move || command::ip(&links))?;
         thread::scope(|scope| {
             let running: Vec<_> = made
                 .iter()

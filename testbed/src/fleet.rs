@@ -531,8 +531,9 @@ fn make_pki(programs: &Programs, bed: &Testbed) -> Result<PathBuf> {
     let dir = bed.dir().join(PKI);
     let run = |args: &[&str]| {
         let (verb, rest) = args.split_first().unwrap_or((&"", &[]));
-        command::run(Command::new(&programs.controller).args(["pki", verb]).arg(&dir).args(rest))
-            .map(drop)
+        let mut c = Command::new(&programs.controller);
+        c.args(["pki", verb]).arg(&dir).args(rest);
+        bed.infra().run(move || command::run(&mut c).map(drop))
     };
     run(&["init"])?;
     run(&["server", "--host", &address::CONTROLLER.to_string()])?;

@@ -35,7 +35,8 @@ impl Ovs {
     /// Starts both daemons and makes [`BRIDGE`], secure and empty but for its own port.
     pub fn start(&self, mac: Mac) -> Result<()> {
         std::fs::create_dir_all(&self.dir).during(|| format!("making {}", self.dir.display()))?;
-        require::create_database(&self.dir.join("conf.db"))?;
+        let file = self.dir.join("conf.db");
+        self.inside.run(move || require::create_database(&file))?;
         self.start_database()?;
         self.vsctl(&["--no-wait", "init"])?;
         self.start_switch()?;
