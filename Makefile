@@ -63,6 +63,11 @@ demo: build
 down: build
 	@$(SUDO) $(TESTBED) down
 
+# Always the whole workspace, so that all layers share one build: with fewer packages selected, cargo would unite other
+# features and build the dependencies again.
+TESTBED_TESTS := $(patsubst testbed/tests/%.rs,--test %,$(wildcard testbed/tests/*.rs))
+OTHER_TESTS := $(sort $(foreach f,$(filter-out testbed/%,$(wildcard */tests/*.rs)),$(if $(filter fuzz/%,$(f)),,--test=$(basename $(notdir $(f))))))
+
 # The layers, cheapest first. What is missing for one (root, Open vSwitch) is a failure that says so.
 .PHONY: test
 test: setup
@@ -74,10 +79,10 @@ test: setup
 		times+=("$$(printf '%-44s %5d s' "$$name" $$((SECONDS - start)))")
 	}
 	layer "build" cargo test --workspace --no-run
-	layer "programs" cargo build --workspace --bins
-	layer "unit, vectors, properties, private switches" cargo test --workspace --exclude weir-testbed --tests
+	layer "unit" cargo test --workspace --lib --bins
+	layer "vectors, properties, private switches" cargo test --workspace $(OTHER_TESTS)
 	layer "documentation examples" cargo test --workspace --doc
-	layer "namespaces, real connections" cargo test -p weir-testbed --tests
+	layer "namespaces, real connections" cargo test --workspace $(TESTBED_TESTS)
 	if [[ -f fuzz/Cargo.toml ]]; then
 		layer "fuzz corpus" cargo test --manifest-path fuzz/Cargo.toml --tests
 	fi
