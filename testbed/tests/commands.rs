@@ -1,6 +1,5 @@
 //! Every command line of ours in the documents is one that our programs take.
 #![allow(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

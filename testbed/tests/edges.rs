@@ -1,6 +1,5 @@
 //! Which crate may use which: the arrows of ARCHITECTURE.md.
 #![allow(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
