@@ -136,6 +136,7 @@ async fn closed_at_first_then_as_the_controller_says_and_so_through_every_restar
     );
 
     // killed and started again while the controller is away: nothing is sent
+    host.stored(11).await;
     controller.stop().await;
     agent.signal("-KILL");
     agent = host.agent(&site.url());

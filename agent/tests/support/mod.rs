@@ -199,6 +199,20 @@ impl Host {
         })
     }
 
+    /// Waits until the state on disk is of this revision: the disk is told of a change at once, and nobody waits for it.
+    pub(crate) async fn stored(&self, revision: u64) {
+        let directory = self.path("state");
+        let store = weir_agent::store::Store::open(std::path::Path::new(&directory)).unwrap();
+        let looking = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            while store.load("n1").ok().flatten().is_none_or(|s| s.revision != revision) {
+                tick.tick().await;
+            }
+        };
+        let outcome = tokio::time::timeout(PATIENCE, looking).await;
+        outcome.unwrap_or_else(|_| panic!("revision {revision} does not reach the disk"));
+    }
+
     pub(crate) async fn ready(&self) {
         self.until("/readyz?verbose", |status, _| status == 200).await;
     }
