@@ -34,6 +34,7 @@ mod report;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ use weir_policy::state::{Change, NodeState, Touched};
 use weir_runtime::backoff::Backoff;
 use weir_runtime::ready::{Gate, Ready};
 
+use crate::classes::numbers_from;
 use crate::desired::Desired;
 use crate::flow::FlowTable;
 use crate::pipeline::PipelineConfig;
@@ -199,6 +201,8 @@ pub struct Reconciler<S, U> {
     // what was made of it
     pipeline: PipelineConfig,
     desired: Option<Desired>,
+    /// The class numbers of the last connection, for a switch that comes back without flows.
+    numbers: BTreeMap<IpAddr, u32>,
     installed: FlowTable,
     phase: Phase,
     /// What is installed is of our making: this connection was brought in line at least once.
@@ -248,6 +252,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             stream: 0,
             refusals: Refusals::default(),
             desired: None,
+            numbers: BTreeMap::new(),
             installed: FlowTable::new(),
             phase: Phase::Unsynced(Cause::Connected),
             owned: false,
@@ -340,7 +345,9 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         self.session = session;
         // The tables behind a new connection may be other ones, so nothing is kept of what was known of the old. A new
         // Desired also gives rules a second chance that the old switch refused.
-        self.desired = None;
+        if let Some(desired) = self.desired.take() {
+            self.numbers = numbers_from(desired.flows());
+        }
         self.installed.clear();
         self.owned = false;
         self.phase = Phase::Unsynced(Cause::Connected);

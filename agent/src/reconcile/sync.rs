@@ -67,7 +67,13 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         let ports = self.ports.clone().unwrap_or_default();
         let mut desired = match self.desired.take() {
             Some(desired) => desired,
-            None => Desired::new(self.pipeline.clone(), numbers_from(&self.installed)),
+            None => {
+                let mut numbers = numbers_from(&self.installed);
+                if numbers.is_empty() {
+                    numbers.clone_from(&self.numbers);
+                }
+                Desired::new(self.pipeline.clone(), numbers)
+            }
         };
         let touched = std::mem::take(&mut self.touched);
         desired.update(self.state.as_ref(), &touched, &ports);
