@@ -202,7 +202,7 @@ impl Host {
     /// Waits until the state on disk is of this revision: the disk is told of a change at once, and nobody waits for it.
     pub(crate) async fn stored(&self, revision: u64) {
         let directory = self.path("state");
-        let store = weir_agent::store::Store::open(std::path::Path::new(&directory)).unwrap();
+        let store = weir_agent::store::Store::open(Path::new(&directory)).unwrap();
         let looking = async {
             let mut tick = tokio::time::interval(Duration::from_millis(20));
             while store.load("n1").ok().flatten().is_none_or(|s| s.revision != revision) {

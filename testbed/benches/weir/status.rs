@@ -1,16 +1,16 @@
 //! What the controller says of its nodes, asked as `weirctl` asks.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use weir_api::v1;
 use weir_api::v1::inspection_client::InspectionClient;
-use weir_testbed::fleet::Fleet;
+use weir_testbed::fleet::{Fleet, operator_env};
 use weir_testbed::netns::Inside;
-use weir_testbed::{address, wait};
+use weir_testbed::wait;
 
 /// Between two questions, and for how long to go on asking.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -18,8 +18,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Asks the controller of a fleet, in whose namespace it lives.
 pub(crate) struct Inspector {
     infra: Inside,
-    url: String,
-    pki: PathBuf,
+    /// What `weirctl` would be given.
+    operator: BTreeMap<&'static str, String>,
 }
 
 impl Inspector {
@@ -28,15 +28,14 @@ impl Inspector {
         drop(rustls::crypto::ring::default_provider().install_default());
         Ok(Self {
             infra: Inside::enter(fleet.bed().infra().name())?,
-            url: format!("https://{}", fleet.controller_address()),
-            pki: fleet.pki().clone(),
+            operator: operator_env(fleet.bed().dir())?.into_iter().collect(),
         })
     }
 
     pub(crate) fn status(&self) -> Result<v1::StatusReply> {
-        let (url, pki) = (self.url.clone(), self.pki.clone());
+        let operator = self.operator.clone();
         // a socket belongs to the namespace of the thread that makes it, so all of it happens there
-        let reply = self.infra.run(move || Ok(ask(url, &pki)))?;
+        let reply = self.infra.run(move || Ok(ask(&operator)))?;
         reply.context("asking the controller for its status")
     }
 
@@ -84,21 +83,23 @@ impl Inspector {
                     .collect();
                 bail!("{e}; {} policies, among them {open:?}", status.policies.len())
             }
-            (Err(e), _) => Err(e.into()),
+            (Err(e), Some(Err(why))) => Err(why.context(e.to_string())),
+            (Err(e), None) => Err(e.into()),
             (Ok(()), None) => bail!("nothing was asked"),
         }
     }
 }
 
-fn ask(url: String, pki: &std::path::Path) -> Result<v1::StatusReply> {
+fn ask(operator: &BTreeMap<&'static str, String>) -> Result<v1::StatusReply> {
+    let get = |name: &str| operator.get(name).with_context(|| format!("{name} is not given"));
     let read = |name: &str| {
-        let file = pki.join(name);
-        fs::read(&file).with_context(|| format!("reading {}", file.display()))
+        let file = get(name)?;
+        fs::read(file).with_context(|| format!("reading {file}"))
     };
     let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(read("ca.pem")?))
-        .identity(Identity::from_pem(read("operator.pem")?, read("operator.key")?))
-        .domain_name(address::CONTROLLER.to_string());
+        .ca_certificate(Certificate::from_pem(read("WEIR_CA")?))
+        .identity(Identity::from_pem(read("WEIR_CERT")?, read("WEIR_KEY")?));
+    let url = format!("https://{}", get("WEIR_SERVER")?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Box::pin(async move {
         let channel: Channel = Endpoint::from_shared(url)?.tls_config(tls)?.connect().await?;
