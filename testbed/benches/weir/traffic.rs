@@ -25,7 +25,7 @@ pub(crate) const GATED: &str = "bench/gated";
 const SERVER: &str = "bench/server";
 const NODE: &str = "n1";
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// One measurement of new connections.
 const WINDOW: Duration = Duration::from_millis(1500);
 /// Connections under way at one moment.
@@ -59,6 +59,9 @@ struct Filled {
     applied: f64,
     weir: Traffic,
     plain: Traffic,
+    /// With Weir by `NORMAL`, round by round: what else the machine did counts less this way.
+    connection_ratio: Samples,
+    trip_ratio: Samples,
 }
 
 #[derive(Default)]
@@ -127,6 +130,8 @@ impl Beds {
             applied,
             weir: Traffic::default(),
             plain: Traffic::default(),
+            connection_ratio: Samples::default(),
+            trip_ratio: Samples::default(),
         });
         Ok(())
     }
@@ -137,13 +142,18 @@ impl Beds {
         let _echoes = [Echo::start(fleet.bed())?, Echo::start(plain)?];
         for round in 0..ROUNDS {
             out::progress(&format!("traffic, round {} of {ROUNDS}", round + 1));
-            let mut both = [(&*plain, &mut filled.plain), (fleet.bed(), &mut filled.weir)];
-            if round % 2 == 1 {
-                both.reverse();
+            let plain = |filled: &mut Filled| filled.plain.round(plain);
+            let weir = |filled: &mut Filled| filled.weir.round(fleet.bed());
+            let (with, without);
+            if round % 2 == 0 {
+                without = plain(filled)?;
+                with = weir(filled)?;
+            } else {
+                with = weir(filled)?;
+                without = plain(filled)?;
             }
-            for (bed, traffic) in both {
-                traffic.round(bed)?;
-            }
+            filled.connection_ratio.push(with.0 / without.0);
+            filled.trip_ratio.push(with.1 / without.1);
         }
         Ok(())
     }
@@ -166,7 +176,7 @@ impl Beds {
         }
         report.add(Table {
             title: format!(
-                "Two pods of one node, TCP over IPv4, medians of {ROUNDS} rounds: {AT_ONCE} clients that connect, send \
+                "Two pods of one node, TCP over IPv4, medians of {ROUNDS} rounds, ratios round by round: {AT_ONCE} clients that connect, send \
                  and get a byte, and reset; {TRIPS} round trips of {RECORD} bytes"
             ),
             columns: &[
@@ -257,23 +267,25 @@ fn delay_table(delays: &[Delays]) -> Option<Table> {
 }
 
 impl Traffic {
-    fn round(&mut self, bed: &Testbed) -> Result<()> {
-        self.per_second.push(connections(bed)?);
+    /// Measures once; gives connections a second and the median round trip.
+    fn round(&mut self, bed: &Testbed) -> Result<(f64, f64)> {
+        let per_second = connections(bed)?;
         let trips = round_trips(bed)?;
+        self.per_second.push(per_second);
         self.median_trip.push(trips.median());
         self.slow_trip.push(trips.percentile(99));
-        Ok(())
+        Ok((per_second, trips.median()))
     }
 
     fn row(&self, name: String, filled: &Filled, weir: bool) -> Row {
-        let plain = &filled.plain;
+        let ratio = |samples: &Samples| if weir { samples.median() } else { 1.0 };
         let mut row = Row::new(
             name,
             [
                 self.per_second.median(),
-                self.per_second.median() / plain.per_second.median(),
+                ratio(&filled.connection_ratio),
                 self.median_trip.median(),
-                self.median_trip.median() / plain.median_trip.median(),
+                ratio(&filled.trip_ratio),
                 self.slow_trip.median(),
             ],
         );
@@ -288,7 +300,11 @@ fn server_address(bed: &Testbed) -> Result<SocketAddr> {
 }
 
 /// Runs a task in the namespace of a pod, on a thread of its own. The thread's stack is small, hence the box.
-fn inside<T, F>(bed: &Testbed, host: &str, work: impl FnOnce() -> F + Send + 'static) -> Result<T>
+pub(crate) fn inside<T, F>(
+    bed: &Testbed,
+    host: &str,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>>,
@@ -325,7 +341,7 @@ fn connections(bed: &Testbed) -> Result<f64> {
     })
 }
 
-async fn connect(to: SocketAddr) -> Result<TcpStream> {
+pub(crate) async fn connect(to: SocketAddr) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     // a reset at the end: ports are free again at once
     socket.set_zero_linger()?;
