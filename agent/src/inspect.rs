@@ -3,15 +3,21 @@
 //! Flows are dumped here and not by the reconciler, so that a look at 100,000 flows delays no policy.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rust_openflow::FlowStats;
 use tokio::sync::{mpsc, oneshot, watch};
 use weir_api::v1;
 
 use crate::reconcile::{Ask, Overview};
 use crate::seam::{Switch, SwitchError, chain};
 use crate::uplink::{Query, UplinkStatus};
+
+pub mod verdict;
+
+use verdict::Connection;
 
 /// One part of an answer. Small enough that others get a word in, see [`weir_api::version::MAX_TO_CONTROLLER`].
 /// Units: bytes.
@@ -21,8 +27,12 @@ const PART: usize = 256 << 10;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
-    #[error("{0:?} is none of flows, symbols, state")]
+    #[error("{0:?} is none of flows, symbols, state, verdict SRC DST PROTOCOL PORT")]
     Unknown(String),
+    #[error("the switch has no port that packets from {0} could come from")]
+    NoWayIn(IpAddr),
+    #[error("the answer cannot be written")]
+    Json(#[from] serde_json::Error),
     #[error("the agent has no connection to the switch")]
     NotConnected,
     #[error("the flows could not be dumped")]
@@ -49,19 +59,39 @@ impl<S: Switch> Inspector<S> {
     pub async fn run(mut self) {
         while let Some(query) = self.queries.recv().await {
             let mut answer = Answer { query: &query, part: String::new() };
-            let outcome = match query.what.as_str() {
-                "flows" => self.flows(&mut answer).await,
-                "symbols" => self.symbols(&mut answer).await,
-                "state" => answer.add(&state_text(&self.overview, &self.uplink)).await,
-                other => Err(InspectError::Unknown(other.to_owned())),
+            let connection = query.what.strip_prefix("verdict ").and_then(Connection::parse);
+            let outcome = match (query.what.as_str(), connection) {
+                (_, Some(connection)) => self.verdict(connection, &mut answer).await,
+                ("flows", _) => self.flows(&mut answer).await,
+                ("symbols", _) => self.symbols(&mut answer).await,
+                ("state", _) => answer.add(&state_text(&self.overview, &self.uplink)).await,
+                (other, _) => Err(InspectError::Unknown(other.to_owned())),
             };
             answer.end(outcome).await;
         }
     }
 
-    async fn flows(&self, answer: &mut Answer<'_>) -> Result<(), InspectError> {
+    /// Everything that is installed.
+    async fn dump(&self) -> Result<Vec<FlowStats>, InspectError> {
         let session = self.sessions.borrow().clone().ok_or(InspectError::NotConnected)?;
-        for flow in session.dump().await? {
+        Ok(session.dump().await?)
+    }
+
+    async fn verdict(
+        &self,
+        connection: Connection,
+        answer: &mut Answer<'_>,
+    ) -> Result<(), InspectError> {
+        // before the dump: a state that is realised meanwhile must not be claimed for it
+        let revision = self.overview.borrow().revision;
+        let found = verdict::follow(self.dump().await?, connection);
+        let mut found = found.ok_or(InspectError::NoWayIn(connection.src))?;
+        found.revision = revision;
+        answer.add(&serde_json::to_string(&found)?).await
+    }
+
+    async fn flows(&self, answer: &mut Answer<'_>) -> Result<(), InspectError> {
+        for flow in self.dump().await? {
             // a String takes everything
             let _ = writeln!(answer.part, "{flow}");
             answer.flush_full().await?;

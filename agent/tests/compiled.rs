@@ -4,9 +4,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use weir_policy::eval;
+use weir_agent::inspect::verdict::{self, Connection};
+use weir_policy::eval::{self, End, L4};
 use weir_policy::strategy;
 
 /// Worlds per run. CI runs the full number; `WEIR_WORLDS` asks for another.
@@ -53,4 +56,57 @@ fn flow_tables_decide_as_the_evaluator() {
     }
     println!("{decided} connections decided, {denied} of them denied");
     assert!(denied * 10 > decided, "the worlds hardly deny anything: {denied} of {decided}");
+}
+
+/// What an agent tells of its switch comes from a dump alone: ports and MAC addresses are found there.
+#[test]
+fn a_dump_answers_as_the_evaluator() {
+    let config = Config { cases: 400, failure_persistence: None, ..Config::default() };
+    let (mut asked, mut dropped) = (0_u64, 0_u64);
+    let counters = std::cell::RefCell::new((&mut asked, &mut dropped));
+    let result = TestRunner::new(config).run(
+        &(strategy::world(), strategy::probes(24)),
+        |(world, probes)| {
+            let fabric = common::Fabric::new(&world);
+            for c in probes.iter().filter_map(|p| p.connection(&world)) {
+                if fabric.passes(&world, &c).is_none() {
+                    continue;
+                }
+                let (Some(src), Some(dst)) = (c.src.address(), c.dst.address()) else { continue };
+                let (protocol, port) = match c.l4 {
+                    L4::Port { protocol, dport } => (protocol.number(), dport),
+                    L4::Other { ip_protocol } => (ip_protocol, 0),
+                };
+                let words = format!("{src} {dst} {protocol} {port}");
+                let asked = Connection::parse(&words).expect("a connection");
+                let verdict = eval::verdict(&world, &c);
+                let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
+                for (end, side) in [(&c.src, &verdict.egress), (&c.dst, &verdict.ingress)] {
+                    // an address that another pod has is not this pod's (NP-45)
+                    if let End::Pod { key, .. } = end
+                        && let Some(pod) = world.pods.get(key)
+                        && fabric.tables.contains_key(&*pod.node)
+                        && !pod.host_network
+                    {
+                        *wanted.entry(&pod.node).or_insert(true) &= side.allowed;
+                    }
+                }
+                for (node, allowed) in wanted {
+                    let dump = fabric.dump(node);
+                    let found = verdict::follow(dump, asked);
+                    let passes = found.as_ref().map(|v| v.passes);
+                    prop_assert_eq!(passes, Some(allowed), "{} on {}: {:?}", words, node, found);
+                    let mut n = counters.borrow_mut();
+                    *n.0 += 1;
+                    *n.1 += u64::from(!allowed);
+                }
+            }
+            Ok(())
+        },
+    );
+    if let Err(e) = result {
+        panic!("{e}");
+    }
+    println!("{asked} answers, {dropped} of them drops");
+    assert!(dropped * 10 > asked, "hardly anything is dropped: {dropped} of {asked}");
 }

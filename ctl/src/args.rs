@@ -65,7 +65,8 @@ pub struct SourceArgs {
     weirctl why shop/web-6d4f9 shop/db-0:5432 --server weir.example.org:7443\n  \
     weirctl why -f manifests/ shop/deploy/web shop/sts/db:5432\n  \
     weirctl why -f manifests/ 'shop/deploy/web -> 192.0.2.7:53/udp'\n\n\
-    Exit codes: 0 allowed, 1 denied, 2 bad usage or input, 3 cannot tell, 4 no answer"
+    Exit codes: 0 allowed, 1 denied, 2 bad usage or input, 3 cannot tell, 4 no answer,\n\
+    5 a switch disagrees"
 )]
 pub struct WhyArgs {
     /// SRC DST[:PORT[/PROTO]], or both in one word: 'SRC -> DST:PORT'.

@@ -40,10 +40,26 @@ impl Inspection for Picture {
         Err(Status::unimplemented("no status here"))
     }
 
-    async fn node(&self, _: Request<NodeQuery>) -> Result<Response<Self::NodeStream>, Status> {
-        Err(Status::unimplemented("no nodes here"))
+    /// Of both nodes only n2 is connected.
+    async fn node(&self, query: Request<NodeQuery>) -> Result<Response<Self::NodeStream>, Status> {
+        let query = query.into_inner();
+        let answer = match (query.node.as_str(), query.what.as_str()) {
+            ("n2", "verdict 10.244.1.17 10.244.3.9 6 5432") => DROPPED,
+            ("n2", "verdict 10.244.1.17 10.244.3.9 6 5433") => PASSED,
+            (node, _) => return Err(Status::not_found(format!("node {node} is not connected"))),
+        };
+        let part = NodePart { data: answer.as_bytes().into() };
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(part)]))))
     }
 }
+
+/// What an agent answers where the isolation of the source drops.
+const DROPPED: &str = r#"{"revision":1841,"passes":false,"origin":"workload","path":[
+    {"table":"Classifier","priority":100,"cookie":"0x5701000000000001","packets":80,"age":300},
+    {"table":"EgressRule","priority":100,"cookie":"0x57014200e1f03c55","packets":1037,"age":240}]}"#;
+/// The same, of a node that is behind and has a flow of somebody else's.
+const PASSED: &str = r#"{"revision":1840,"passes":true,"origin":"workload","path":[
+    {"table":"EgressRule","priority":64000,"cookie":"0x0","packets":3,"age":9}]}"#;
 
 /// Certificates in `dir`: `ca.pem`, `server.pem` and `.key`, `operator.pem` and `.key`.
 fn certificates(dir: &Path) {
@@ -116,12 +132,36 @@ async fn why_says_what_it_says_offline() {
         .lines()
         .filter(|l| !l.starts_with('$') && !l.starts_with("offline") && !l.starts_with("exit"))
         .collect();
-    assert_eq!(answers.lines().collect::<Vec<_>>(), wanted);
+    let (switches, rest): (Vec<&str>, _) = answers.lines().partition(|l| l.starts_with("switch"));
+    assert_eq!(rest, wanted);
+    assert_eq!(switches.len(), 2, "{answers}");
+    let dropped = "dropped by isolation set e1f03c55 in EgressRule, 1,037 packets in 4m";
+    assert_eq!(switches[0], format!("switch  n2 agrees: {dropped}"));
+    assert!(switches[1].starts_with("switch  n5 was not asked: "), "{answers}");
+    assert!(switches[1].contains("node n5 is not connected"), "{answers}");
 
     let (_, answers, _) =
         ask(shop(), &["why", "-o", "json", "shop/web-6d4f9", "shop/db-0:5432"]).await;
     let value: serde_json::Value = serde_json::from_str(&answers).unwrap();
     assert_eq!((value["revision"].as_u64(), value["offline"].as_bool()), (Some(1841), Some(false)));
+}
+
+#[tokio::test]
+async fn a_switch_that_disagrees_is_said() {
+    let (exit, answers, _) = ask(shop(), &["why", "shop/web-6d4f9", "shop/db-0:5433"]).await;
+    assert_eq!(exit, Exit::Disagree);
+    let line = answers.lines().find(|l| l.starts_with("switch")).unwrap();
+    let passes = "switch  n2 DISAGREES: passes, nothing isolates it there";
+    let why =
+        "by way of a flow that is not Weir's (the node is at revision 1840, this answer is not)";
+    assert_eq!(line, format!("{passes}, {why}"));
+
+    let line = ["why", "-o", "json", "shop/web-6d4f9", "shop/db-0:5433"];
+    let (exit, answers, _) = ask(shop(), &line).await;
+    assert_eq!(exit, Exit::Disagree);
+    let value: serde_json::Value = serde_json::from_str(&answers).unwrap();
+    let switch = &value["switch"];
+    assert_eq!((&switch["node"], &switch["agrees"]), (&"n2".into(), &false.into()), "{answers}");
 }
 
 #[tokio::test]

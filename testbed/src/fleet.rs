@@ -453,11 +453,12 @@ impl Fleet {
         Ok(self.bed.engine().watch(&self.bed.request(&cell)?))
     }
 
-    /// Runs `weirctl` as an operator, where it reaches the controller. "No" is an answer, too (exit code 1).
+    /// Runs `weirctl` as an operator, where it reaches the controller. "No" and "the switch disagrees" are answers, too
+    /// (exit codes 1 and 5).
     pub fn weirctl(&self, args: &[&str]) -> Result<String> {
         let mut c = Command::new(require::sibling("weirctl")?);
         c.args(args).envs(operator_env(self.bed.dir())?);
-        self.bed.infra().run(move || command::ask(&mut c, &[0, 1]))
+        self.bed.infra().run(move || command::ask(&mut c, &[0, 1, 5]))
     }
 
     /// Leaves everything running; the result must be handed to a process that serves.

@@ -93,7 +93,10 @@ async fn what_cannot_be_answered_is_said() {
     let (_, text, error) = answer("flows", None, "").await;
     assert_eq!((text.as_str(), error.as_str()), ("", "the agent has no connection to the switch"));
     let (_, _, error) = answer("secrets", None, "").await;
-    assert_eq!(error, "\"secrets\" is none of flows, symbols, state");
+    assert_eq!(
+        error,
+        "\"secrets\" is none of flows, symbols, state, verdict SRC DST PROTOCOL PORT"
+    );
     let mut switch = MockSwitch::new();
     switch
         .expect_dump()

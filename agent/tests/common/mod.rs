@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rust_openflow::Field;
+use rust_openflow::{Field, FlowStats};
 use weir_agent::desired::Desired;
-use weir_agent::flow::FlowTable;
+use weir_agent::flow::{FlowKey, FlowTable, FlowValue};
 use weir_agent::interp::{Interpreter, Outcome, Packet, Tracked};
 use weir_agent::pipeline::PipelineConfig;
 use weir_agent::ports::{Ports, WorkloadPort};
@@ -70,6 +70,20 @@ impl Fabric {
             .map(|n| (n.to_owned(), (desired(world, n).flows().clone(), ports(world, n))))
             .collect();
         Self { tables }
+    }
+
+    /// The flows of a node as its switch would tell them.
+    pub(crate) fn dump(&self, node: &str) -> Vec<FlowStats> {
+        let (flows, _) = &self.tables[node];
+        let stats = |(key, value): (&FlowKey, &FlowValue)| FlowStats {
+            table: key.table,
+            priority: key.priority,
+            match_: key.match_.clone(),
+            cookie: value.cookie,
+            instructions: value.instructions.clone(),
+            ..FlowStats::default()
+        };
+        flows.iter().map(stats).collect()
     }
 
     fn run(&self, node: &str, packet: Packet) -> Outcome {

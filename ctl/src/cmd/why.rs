@@ -14,7 +14,12 @@ use crate::exit::{Exit, Failure};
 use crate::names::{Name, Question};
 use crate::out::Out;
 use crate::render;
+use crate::source::nodes::Nodes;
 use crate::source::{self, Objects, Origin};
+
+mod switch;
+
+pub(crate) use switch::SwitchWhy;
 
 /// One answer and the pairs it holds for.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(crate) struct Block {
     pub(crate) ports: Option<Ports>,
     /// With `--all`: every rule, egress and ingress.
     pub(crate) rules: Option<[Vec<RuleWhy>; 2]>,
+    /// What the switches at both ends say, the one that matters most first. Online, with a port.
+    pub(crate) switches: Vec<SwitchWhy>,
     /// Further pairs of the same answer.
     pub(crate) also: Vec<(String, String)>,
 }
@@ -51,7 +58,11 @@ pub(crate) async fn run(args: WhyArgs, out: &mut Out<'_>) -> Result<Exit, Failur
     for (name, address) in &args.addresses {
         set_address(&mut objects, name, *address, &args.namespace)?;
     }
-    let blocks = blocks(&objects, &question, &args)?;
+    let mut blocks = blocks(&objects, &question, &args)?;
+    if let Some(server) = &args.source.server {
+        let nodes = Nodes::connect(server, &args.source).await?;
+        switch::ask(&mut blocks, &objects, &nodes).await;
+    }
     let offline = offline(&objects);
     let text = match args.output {
         WhyFormat::Text => render::why::text(&blocks, offline.as_ref()),
@@ -65,6 +76,9 @@ pub(crate) async fn run(args: WhyArgs, out: &mut Out<'_>) -> Result<Exit, Failur
         }
     };
     out.answer(&text);
+    if blocks.iter().flat_map(|b| &b.switches).any(|s| s.agrees == Some(false)) {
+        return Ok(Exit::Disagree);
+    }
     Ok(Exit::of(blocks.iter().map(|b| b.why.verdict)))
 }
 
@@ -162,7 +176,7 @@ fn one(objects: &Objects, connection: &Connection, no_port: bool, all: bool) -> 
     let rules = all.then(|| {
         [Direction::Egress, Direction::Ingress].map(|d| explain::rules(world, connection, d))
     });
-    Block { why, ports, rules, also: Vec::new() }
+    Block { why, ports, rules, switches: Vec::new(), also: Vec::new() }
 }
 
 /// Joins the block of the same answer, if there is one.
@@ -233,6 +247,9 @@ struct WhyResult<'a> {
     offline: bool,
     #[serde(flatten)]
     body: Body<'a>,
+    /// The switch that decides, or that disagrees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    switch: Option<&'a SwitchWhy>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -300,6 +317,7 @@ fn result<'a>(block: &'a Block, objects: &Objects) -> WhyResult<'a> {
         revision,
         offline: revision.is_none(),
         body,
+        switch: block.switches.first(),
         rules: block.rules.as_ref().map(|[e, i]| json!({"egress": e, "ingress": i})),
         also: block.also.iter().map(|(a, b)| json!({"src": a, "dst": b})).collect(),
     }

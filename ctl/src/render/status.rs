@@ -96,7 +96,7 @@ fn milliseconds(us: u64) -> String {
 }
 
 /// `12s`, `3m`, `5h`, `2d`. Units: milliseconds.
-fn age(ms: i64) -> String {
+pub(super) fn age(ms: i64) -> String {
     let s = ms.max(0) / 1000;
     match s {
         0..120 => format!("{s}s"),

@@ -3,8 +3,10 @@
 use weir_policy::explain::{Answer, RuleWhy, SideWhy, Who, Why};
 use weir_policy::rule::Direction;
 
+use super::columns::thousands;
+use super::status::age;
 use super::{pad, push_line};
-use crate::cmd::why::{Block, Offline, Ports};
+use crate::cmd::why::{Block, Offline, Ports, SwitchWhy};
 
 /// How many further pairs of one answer are named.
 const PAIRS: usize = 5;
@@ -87,6 +89,9 @@ fn block(out: &mut String, block: &Block) {
                     nearest_miss(out, miss);
                 }
             }
+            for line in switch_lines(&block.switches) {
+                push_line(out, &line);
+            }
             for (_, side) in sides {
                 if let Some(change) = &side.change {
                     push_line(out, &format!("change  {}", change.text));
@@ -111,6 +116,47 @@ fn block(out: &mut String, block: &Block) {
         }
         push_line(out, &format!("same     for {} more: {}", block.also.len(), pairs.join(", ")));
     }
+}
+
+/// What the switches say: those that disagree or gave no answer, and the ones that decide; of switches that only let
+/// pass, one.
+fn switch_lines(switches: &[SwitchWhy]) -> Vec<String> {
+    let telling =
+        switches.iter().enumerate().filter(|(n, s)| *n == 0 || s.decides || s.agrees != Some(true));
+    telling.map(|(_, s)| format!("switch  {}", switch_words(s))).collect()
+}
+
+/// `n5 agrees: dropped by isolation set e1f03c55 in IngressRule, 37 packets in 4m`.
+fn switch_words(s: &SwitchWhy) -> String {
+    let how = match s.agrees {
+        None => {
+            let error = s.error.as_deref().unwrap_or_default();
+            return format!("{} was not asked: {error}", s.node);
+        }
+        Some(true) => "agrees",
+        Some(false) => "DISAGREES",
+    };
+    let mut text = format!("{} {how}: ", s.node);
+    match (s.passes, &s.id, &s.table) {
+        (true, Some(id), Some(table)) => text.push_str(&format!("allowed by {id} in {table}")),
+        (true, ..) => text.push_str("passes, nothing isolates it there"),
+        (false, Some(id), Some(table)) => {
+            text.push_str(&format!("dropped by isolation set {id} in {table}"));
+        }
+        (false, None, Some(table)) => text.push_str(&format!("dropped in {table}")),
+        (false, _, None) => text.push_str("dropped, no flow takes it"),
+    }
+    if let (Some(packets), Some(seconds)) = (s.packets, s.age_seconds) {
+        let packets = thousands(usize::try_from(packets).unwrap_or(usize::MAX));
+        text.push_str(&format!(", {packets} packets in {}", age(i64::from(seconds) * 1000)));
+    }
+    if s.foreign {
+        text.push_str(", by way of a flow that is not Weir's");
+    }
+    if let Some(revision) = s.revision {
+        text.push_str(&format!(" (the node is at revision {revision}, this answer is not)"));
+    }
+    text
 }
 
 fn header(out: &mut String, why: &Why, ports: Option<&Ports>) {

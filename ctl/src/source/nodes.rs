@@ -41,7 +41,7 @@ impl Nodes {
         self.in_time(work).await
     }
 
-    /// Asks the agent of a node: `flows`, `symbols`, `state`.
+    /// Asks the agent of a node: `flows`, `symbols`, `state`, `verdict ...`.
     ///
     /// Errors: [`Failure::Server`] where the controller or the agent gives no answer.
     pub async fn ask(&self, node: &str, what: &str) -> Result<String, Failure> {
