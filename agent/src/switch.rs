@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rust_openflow::config::FRAGMENTS_NX_MATCH;
 use rust_openflow::conn::{self, BundleError, ConnError, Connection, Event, Options, Target};
 use rust_openflow::{FlowMod, FlowStats, FlowStatsRequest};
 use tokio::sync::{mpsc, watch};
@@ -59,8 +60,8 @@ impl From<BundleError> for CommitError {
 pub async fn keep(target: Target, sessions: watch::Sender<Option<Arc<Session>>>) {
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     // We ask for no events: no flow of the pipeline sends packets here, and ports are known from OVSDB. A length of 0
-    // is how a service connection says so.
-    let options = Options { miss_send_len: 0, ..Options::default() };
+    // is how a service connection says so. First fragments are to be matched by their ports.
+    let options = Options { miss_send_len: 0, fragments: FRAGMENTS_NX_MATCH, ..Options::default() };
     let mut known = None;
     loop {
         match conn::connect(&target, options.clone()).await {

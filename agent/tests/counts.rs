@@ -157,7 +157,7 @@ fn a_change_costs_what_it_needs() {
         assert_eq!(a.in_table(table::SRC_CLASS), addresses + 1);
         assert_eq!(a.in_table(table::DST_CLASS), addresses + local + 1);
         // rules: one flow each; one clause flow per class and side, however many rules name it; ten ports, two families;
-        // three drops per isolated class
+        // later fragments of the one protocol, two families; three drops per isolated class
         let field = |f: Field| {
             a.installed
                 .keys()
@@ -167,13 +167,16 @@ fn a_change_costs_what_it_needs() {
         let sources = field(Field::Reg(regs::SRC_CLASS.reg)).count();
         let subjects = field(Field::Reg(regs::DST_CLASS.reg)).count();
         let services = field(Field::TcpDst).count();
+        let fragments = field(Field::IpFrag).count();
         let isolated = a.desired.isolation_sets().count();
         assert_eq!(conj, rules);
         assert!(sources <= classes, "{sources} source clauses for {classes} classes");
         assert_eq!(subjects, isolated + 3 * isolated, "a clause and three drops for each");
         assert_eq!(services, 2 * 10);
+        assert_eq!(fragments, 2);
         // two more: own traffic, and the way on to the next table
-        assert_eq!(a.in_table(table::INGRESS_RULE), conj + sources + subjects + services + 2);
+        let others = services + fragments + 2;
+        assert_eq!(a.in_table(table::INGRESS_RULE), conj + sources + subjects + others);
     }
 
     // a policy for one pod that has a label of its own: the pod leaves its class, the rule comes
@@ -208,8 +211,8 @@ fn a_change_costs_what_it_needs() {
         if *a.node == *node {
             // the pod's address: source, destination, itself; its new class: a clause as source, a clause as
             // destination, three drops (those of the old class stay); the rule: itself, its port in two families, and
-            // one more conjunction at its peer's class
-            assert_eq!(mods.len(), 3 + 1 + 1 + 3 + 1 + 2 + 1);
+            // one more conjunction at its peer's class and at later fragments in two families
+            assert_eq!(mods.len(), 3 + 1 + 1 + 3 + 1 + 2 + 1 + 2);
         } else {
             assert_eq!((messages, mods.len()), (0, 0), "nobody else hears of it");
         }
@@ -235,7 +238,12 @@ fn a_change_costs_what_it_needs() {
             a.node,
             mods.len()
         );
-        if *a.node != *node {
+        if *a.node == *node {
+            // the rule: itself, one more conjunction at its subject's class and at each class that is a source; the
+            // drops: another set of policies is behind these three
+            let classes = a.desired.classes().iter().count();
+            assert_eq!(mods.len(), 1 + 1 + classes + 3);
+        } else {
             assert_eq!((messages, mods.len()), (0, 0), "{} has none of its subjects", a.node);
         }
     }

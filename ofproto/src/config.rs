@@ -5,6 +5,13 @@ use bytes::{BufMut, BytesMut};
 use crate::error::DecodeError;
 use crate::wire::Reader;
 
+/// Fragments pass through the tables like other packets, their ports as 0.
+pub const FRAGMENTS_NORMAL: u16 = 0;
+/// The same, but a first fragment has its ports. An extension of OVS.
+///
+/// Source: ovs-ofctl(8), "set-frags"; `OFPC_FRAG_NX_MATCH`.
+pub const FRAGMENTS_NX_MATCH: u16 = 3;
+
 /// Body of `OFPT_GET_CONFIG_REPLY` and `OFPT_SET_CONFIG`.
 ///
 /// A service connection of OVS sends no packet-in, port status or flow removed before it was given a

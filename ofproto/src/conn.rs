@@ -83,6 +83,8 @@ impl FromStr for Target {
 pub struct Options {
     /// Bytes of a packet a packet-in carries. With 0, OVS sends no events over a service connection.
     pub miss_send_len: u16,
+    /// What the whole bridge does with IP fragments, as in [`SwitchConfig::flags`](crate::SwitchConfig::flags).
+    pub fragments: u16,
     /// Time for connecting and shaking hands.
     pub handshake_timeout: Duration,
     /// Time for the answer to a request; a dump counts as one.
@@ -99,6 +101,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             miss_send_len: u16::MAX,
+            fragments: crate::config::FRAGMENTS_NORMAL,
             handshake_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             bundle_timeout: Duration::from_secs(30),

@@ -32,7 +32,7 @@
 
 pub mod action;
 pub mod bundle;
-mod config;
+pub mod config;
 #[cfg(feature = "tokio")]
 pub mod conn;
 mod error;

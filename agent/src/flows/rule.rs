@@ -129,6 +129,24 @@ const fn protocol_index(protocol: Protocol) -> u8 {
     }
 }
 
+/// Fragments behind the first have no ports, and the userspace datapath shows them one by one: addresses and protocol
+/// judge them, for IPv6 addresses alone, as their header names no protocol. Without its first fragment, which has ports
+/// and is judged by them, nobody can put a datagram together.
+fn later_fragment(family: &Match) -> Match {
+    let m = match family.exact(Field::EthType) {
+        Some(ETH_P_IPV6) => Match::ipv6().with(Field::IpProto, IPPROTO_FRAGMENT),
+        _ => family.clone(),
+    };
+    m.with_masked(Field::IpFrag, FRAGMENT_LATER, FRAGMENT_LATER)
+}
+
+const ETH_P_IPV6: u128 = 0x86dd;
+/// What OVS takes for the protocol of later fragments of IPv6. Source: ovs-fields(7), "IPv4/v6 Protocol".
+const IPPROTO_FRAGMENT: u128 = 44;
+
+/// A fragment, and not the first. Source: ovs-fields(7), "IP Fragment"; `FLOW_NW_FRAG_MASK`.
+const FRAGMENT_LATER: u128 = 3;
+
 fn services(rule: &Rule, items: &BTreeSet<Service>, view: &View<'_>) -> Vec<Alternative> {
     let mut out: BTreeSet<(Match, u32)> = BTreeSet::new();
     for item in items {
@@ -139,9 +157,11 @@ fn services(rule: &Rule, items: &BTreeSet<Service>, view: &View<'_>) -> Vec<Alte
             };
             match &item.port {
                 PortMatch::Any => {
+                    out.insert((later_fragment(&family), number(0)));
                     out.insert((family, number(0)));
                 }
                 PortMatch::Range { first, last } => {
+                    out.insert((later_fragment(&family), number(0)));
                     for (value, mask) in range_masks(*first, *last) {
                         out.insert((port(family.clone(), value, mask), number(value)));
                     }
@@ -150,8 +170,10 @@ fn services(rule: &Rule, items: &BTreeSet<Service>, view: &View<'_>) -> Vec<Alte
                     for class in named_candidates(rule, view) {
                         let ports = view.classes.get(class).into_iter().flat_map(|c| &c.key.ports);
                         for p in ports.filter(|p| p.name == *name && p.protocol == item.protocol) {
+                            let there = |m: Match| regs::DST_CLASS.matches(m, class);
+                            out.insert((there(later_fragment(&family)), number(0)));
                             let m = port(family.clone(), p.number, u16::MAX);
-                            out.insert((regs::DST_CLASS.matches(m, class), number(p.number)));
+                            out.insert((there(m), number(p.number)));
                         }
                     }
                 }

@@ -57,7 +57,7 @@ where
     }
     shake.send(&Message::FeaturesRequest, FEATURES_XID).await?;
     let features = shake.await_features().await?;
-    let config = SwitchConfig { flags: 0, miss_send_len: options.miss_send_len };
+    let config = SwitchConfig { flags: options.fragments, miss_send_len: options.miss_send_len };
     shake.send(&Message::SetConfig(config), CONFIG_XID).await?;
     let Shake { stream, buffer, early } = shake;
     Ok(Shaken { stream, buffer, early, features })
