@@ -428,7 +428,7 @@ impl Desired {
             self.cells.set(Owner::Port(number), whole(parts));
         }
         let multicast = self.multicast_ports();
-        self.cells.set(Owner::Multicast, whole(endpoint::multicast(&multicast)));
+        self.cells.set(Owner::Multicast, whole(endpoint::multicast(&multicast, &self.ports.vlans)));
 
         let ids = &self.policies.ids;
         self.failed.retain(|id, _| ids.content(*id).is_some());
@@ -517,12 +517,18 @@ impl Desired {
 
     /// Ports that IP multicast and broadcast may reach.
     fn multicast_ports(&self) -> Vec<u32> {
+        let opened = self.policies.rules().filter(|(content, entry)| {
+            entry.rule.admits_all(Direction::Ingress)
+                && self.policies.ids.get(content).is_some_and(|id| !self.failed.contains_key(&id))
+        });
+        let opened: BTreeSet<GroupId> = opened.map(|(_, entry)| entry.rule.subject).collect();
+        let lets_in_all = |class: u32| {
+            !self.isolated.contains_key(&(Direction::Ingress, class))
+                || self.classes.get(class).is_some_and(|c| !c.key.groups.is_disjoint(&opened))
+        };
         let open = self.ports.workloads.keys().filter(|n| {
-            self.endpoint_of_port(**n).is_some_and(|e| {
-                self.classes
-                    .of(e.profile)
-                    .is_some_and(|c| !self.isolated.contains_key(&(Direction::Ingress, c)))
-            })
+            let endpoint = self.endpoint_of_port(**n);
+            endpoint.and_then(|e| self.classes.of(e.profile)).is_some_and(lets_in_all)
         });
         let node = self.ports.gateways.iter().chain(&self.ports.uplinks);
         let mut out: Vec<u32> = open.chain(node).copied().collect();

@@ -55,7 +55,9 @@ impl Packet {
             132 => (Field::SctpSrc, Field::SctpDst),
             _ => return self,
         };
-        self.with(s, u128::from(src)).with(d, u128::from(dst))
+        let packet = self.with(s, u128::from(src)).with(d, u128::from(dst));
+        // what opens a connection
+        if protocol == 6 { packet.with(Field::TcpFlags, SYN) } else { packet }
     }
 
     pub fn get(&self, field: Field) -> u128 {
@@ -90,6 +92,9 @@ const fn always_there(field: Field) -> bool {
             | Field::NdTll
     )
 }
+
+/// `tcp_flags=syn`.
+const SYN: u128 = 0x002;
 
 /// What connection tracking says when a packet is sent there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

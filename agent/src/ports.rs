@@ -26,6 +26,8 @@ pub struct Ports {
     pub gateways: BTreeSet<u32>,
     /// Uplinks and tunnels.
     pub uplinks: BTreeSet<u32>,
+    /// The VLAN of access ports. Units: VLAN id, 0 to 4095.
+    pub vlans: BTreeMap<u32, u16>,
     /// Ports that are none of these, with what is known of them: they carry nothing.
     pub unknown: BTreeMap<u32, Str>,
 }
@@ -96,14 +98,18 @@ enum Role {
 
 /// The ports of the configured bridge. Whatever cannot be told for certain is unknown, and so carries nothing (NP-42).
 pub fn read(switch: &SwitchState, config: &PortConfig) -> Ports {
+    let mut vlans = BTreeMap::new();
     let mut claims: BTreeMap<u32, Vec<(&InterfaceRow, Role)>> = BTreeMap::new();
     for (port, interface) in switch.interfaces_of(&config.bridge) {
         if let Some(number) = number(interface) {
             let role = role(port, interface, config);
+            if let Some(tag) = port.tag.and_then(|t| u16::try_from(t).ok()) {
+                vlans.insert(number, tag);
+            }
             claims.entry(number).or_default().push((interface, role));
         }
     }
-    let mut ports = Ports::default();
+    let mut ports = Ports { vlans, ..Ports::default() };
     for (number, mut claim) in claims {
         let Some((interface, role)) = claim.pop() else {
             continue;

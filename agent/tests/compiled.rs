@@ -110,3 +110,40 @@ fn a_dump_answers_as_the_evaluator() {
     println!("{asked} answers, {dropped} of them drops");
     assert!(dropped * 10 > asked, "hardly anything is dropped: {dropped} of {asked}");
 }
+
+/// NP-30: what a pod sent to a Service comes back through the node with the endpoint's address.
+#[test]
+fn what_the_node_sends_on_for_a_workload_is_judged_by_its_endpoint() {
+    let config = Config { cases: 600, failure_persistence: None, ..Config::default() };
+    let numbers = std::cell::Cell::new((0_u64, 0_u64));
+    let result = TestRunner::new(config).run(
+        &(strategy::world(), strategy::probes(24)),
+        |(world, probes)| {
+            let fabric = common::Fabric::new(&world);
+            for c in probes.iter().filter_map(|p| p.connection(&world)) {
+                if fabric.passes(&world, &c).is_none() || c.src == c.dst {
+                    continue;
+                }
+                let Some(passed) = fabric.sent_on(&world, &c) else { continue };
+                let verdict = eval::verdict(&world, &c);
+                let here = |end: &End| match end {
+                    End::Pod { key, .. } => world.pods.get(key).map(|p| p.node.clone()),
+                    _ => None,
+                };
+                // on its own node the destination has a say; on another its node has
+                let local = here(&c.dst).is_some() && here(&c.src) == here(&c.dst);
+                let wanted = verdict.egress.allowed && (!local || verdict.ingress.allowed);
+                prop_assert_eq!(passed, wanted, "{:?}", c);
+                let (asked, dropped) = numbers.get();
+                numbers.set((asked + 1, dropped + u64::from(!wanted)));
+            }
+            Ok(())
+        },
+    );
+    if let Err(e) = result {
+        panic!("{e}");
+    }
+    let (asked, dropped) = numbers.get();
+    println!("{asked} connections, {dropped} of them denied");
+    assert!(dropped * 10 > asked, "hardly anything is dropped: {dropped} of {asked}");
+}

@@ -108,6 +108,14 @@ impl Rule {
         needs.then(|| Selector::all_pods().id())
     }
 
+    /// The rule lets everything through: any other end, any port of any protocol (NP-10, NP-11).
+    pub fn admits_all(&self, direction: Direction) -> bool {
+        self.direction == direction
+            && self.action == Action::Allow
+            && self.peers == Peers::Any
+            && self.services == Services::Any
+    }
+
     /// The groups a node needs endpoints of in order to install this rule: peers and [`Self::universe`].
     pub fn peer_groups(&self) -> BTreeSet<GroupId> {
         let mut out = match &self.peers {

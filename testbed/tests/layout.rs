@@ -81,6 +81,7 @@ fn registers() {
     assert!(whole(regs::EGRESS_RULE, layout::REG_EGRESS_RULE));
     assert!(whole(regs::INGRESS_RULE, layout::REG_INGRESS_RULE));
     assert_eq!(layout::MARK_REVOKED, 1 << regs::CT_REVOKED.offset);
+    assert_eq!(layout::MARK_UNSURE, 1 << regs::CT_UNSURE.offset);
 
     let mask = |f: RegField| ((1_u128 << f.bits) - 1) << f.offset;
     let at = |f: RegField, value: u32| (mask(f), u128::from(value) << f.offset);
@@ -95,6 +96,7 @@ fn registers() {
             at(regs::SELF_TRAFFIC, 1),
             at(regs::OWN_NODE, 1),
             at(regs::DST_LOCAL, 1),
+            at(regs::SRC_LOCAL, 1),
         ]
     );
     let in_reg0 = regs::FIELDS.iter().filter(|f| f.store == regs::Store::Reg && f.reg == 0);

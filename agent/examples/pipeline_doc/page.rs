@@ -410,7 +410,12 @@ const CONNECTIONS: &str = "\
 - Every packet of the *original* direction goes through the rules, of established connections too. That costs nothing per
   packet (the datapath caches the outcome and revalidates it when flows change), and a policy change reaches live connections
   at once.
-- Replies, and ICMP errors that belong to a connection, skip the rules: `ConntrackState` sends them to `Forward`.
+- Replies, and ICMP errors that belong to a connection, skip the rules: `ConntrackState` sends them to `Forward`. An ICMP
+  error that a workload sends about a connection that is not its own is dropped.
+- A TCP connection that is met without its SYN, because conntrack lost its entry or never had one, is committed as `Unsure`:
+  either end may have begun it, so packets of both directions go through the rules, and once it is cut it stays cut.
+- Fragments: the agent sets the bridge to `nx-match`, so a first fragment has its ports, and the rules judge it. The userspace
+  datapath shows the later ones one by one, without ports: each service has a clause flow for them (`nw_frag=later`).
 - An established connection that no rule allows any more meets the `cut` flow of its class: its packets drop, and the flow
   sets `Revoked` in the connection's `ct_mark`. From then on `ConntrackState` drops its replies too. If the connection is
   allowed again later, `Commit` clears the bit.
@@ -430,7 +435,7 @@ const TAIL: &str = "
 | the clauses of a rule | `ovs-ofctl -O OpenFlow13 --names dump-flows br-int \\| grep 'conjunction(747757690'` |
 | all default drops for ingress, with counters | `ovs-ofctl -O OpenFlow13 dump-flows br-int cookie=0x57014a0000000000/0xffffff0000000000` |
 | what the spoof guard dropped | `ovs-ofctl -O OpenFlow13 dump-flows br-int cookie=0x5701600000000000/0xfffff00000000000` |
-| connections that were cut | `ovs-appctl dpctl/dump-conntrack zone=65520 \\| grep 'mark=1'` |
+| connections that were cut | `ovs-appctl dpctl/dump-conntrack zone=65520 \\| grep -E 'mark=[13]'` |
 | which rules let a connection through | `labels=` in the same dump: the low 8 hex digits are the ingress rule, the next 8 the egress rule |
 
 Clause flows have no counters in Open vSwitch: packets are counted by the `conj_id` flow. `weirctl flows --explain - --symbols

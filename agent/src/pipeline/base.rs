@@ -1,5 +1,7 @@
 //! The flows that are always there: what does not depend on ports, endpoints or policies.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use rust_openflow::{Action, CtAction, Field, Match};
 
 use super::cookie::{Cookie, Kind, Stage};
@@ -18,7 +20,10 @@ pub mod ct_state {
 use ct_state::{EST, INV, NEW, REL, RPL, TRK};
 
 /// The bit of `vlan_vid` that says that there is a tag.
-const VLAN_PRESENT: u128 = 0x1000;
+pub const VLAN_PRESENT: u128 = 0x1000;
+
+/// Set in the destination MAC of a frame for a group of stations, broadcast included. Source: IEEE 802, the I/G bit.
+pub const GROUP_BIT: u128 = 0x0100_0000_0000;
 
 /// `output:NORMAL`.
 pub const NORMAL: u32 = 0xffff_fffa;
@@ -32,6 +37,15 @@ pub fn state(match_: Match, set: u128) -> Match {
     match_.with_masked(Field::CtState, set, set)
 }
 
+/// A TCP packet that opens a connection: SYN without ACK.
+fn opens(match_: Match) -> Match {
+    match_.with_masked(Field::TcpFlags, SYN, SYN | ACK)
+}
+
+/// Flags of TCP. Source: RFC 9293, section 3.1.
+const SYN: u128 = 0x002;
+const ACK: u128 = 0x010;
+
 /// `ct(commit,zone=Z,exec(...))`.
 pub fn commit(zone: u16, exec: Vec<Action>) -> Action {
     Action::Ct(CtAction { commit: true, force: false, zone, table: None, alg: 0, actions: exec })
@@ -41,6 +55,14 @@ pub fn commit(zone: u16, exec: Vec<Action>) -> Action {
 pub fn mark_revoked(value: u64) -> Action {
     let f = regs::CT_REVOKED;
     Action::RegLoad { dst: Field::CtMark, offset: f.offset, bits: f.bits, value }
+}
+
+/// Both rule ids, from the registers to the label.
+fn labels() -> Vec<Action> {
+    vec![
+        label_from(&regs::INGRESS_RULE, &regs::CT_INGRESS_RULE),
+        label_from(&regs::EGRESS_RULE, &regs::CT_EGRESS_RULE),
+    ]
 }
 
 fn label_from(register: &RegField, label: &RegField) -> Action {
@@ -116,10 +138,18 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
     let live = || Match::new();
     let cut = |m| regs::CT_REVOKED.matches(m, 1);
     out.push(base(CONNTRACK_STATE, 250, state(live(), INV | TRK), vec![], None));
+    // of an unsure connection either direction may be the one that was not allowed
+    let cut_unsure = cut(regs::CT_UNSURE.matches(state(live(), EST | TRK), 1));
+    out.push(base(CONNTRACK_STATE, 245, cut_unsure, vec![], None));
     out.push(base(CONNTRACK_STATE, 240, cut(state(live(), RPL | TRK)), vec![], None));
     out.push(base(CONNTRACK_STATE, 240, cut(state(live(), REL | TRK)), vec![], None));
+    // an ICMP error from a workload speaks of a connection of its own, see `port::related`, or it is forged
+    let related = regs::ORIGIN.matches(state(live(), REL | TRK), regs::origin::WORKLOAD);
+    out.push(flow(CONNTRACK_STATE, 225, related, guard, vec![], None));
+    out.push(base(CONNTRACK_STATE, 220, state(live(), REL | TRK), vec![], Some(FORWARD)));
+    let unsure = regs::CT_UNSURE.matches(state(live(), RPL | TRK), 1);
+    out.push(base(CONNTRACK_STATE, 210, unsure, vec![], Some(SRC_CLASS)));
     out.push(base(CONNTRACK_STATE, 200, state(live(), RPL | TRK), vec![], Some(FORWARD)));
-    out.push(base(CONNTRACK_STATE, 200, state(live(), REL | TRK), vec![], Some(FORWARD)));
     out.push(base(CONNTRACK_STATE, 100, state(live(), TRK), vec![], Some(SRC_CLASS)));
 
     // the way through the tiers
@@ -127,6 +157,9 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
     out.push(base(DST_CLASS, 0, Match::new(), vec![], Some(EGRESS_ADMIN)));
     let from_workload = regs::ORIGIN.matches(Match::new(), regs::origin::WORKLOAD);
     out.push(base(EGRESS_ADMIN, 100, from_workload, vec![], Some(EGRESS_RULE)));
+    // what comes back from the node with a Service's address replaced is judged by the endpoint (NP-30)
+    let of_workload = regs::SRC_LOCAL.matches(Match::new(), 1);
+    out.push(base(EGRESS_ADMIN, 100, of_workload, vec![], Some(EGRESS_RULE)));
     out.push(base(EGRESS_ADMIN, 0, Match::new(), vec![], Some(INGRESS_ADMIN)));
     let itself = regs::SELF_TRAFFIC.matches(Match::new(), 1);
     out.push(base(EGRESS_RULE, 65000, itself.clone(), vec![], Some(EGRESS_BASELINE)));
@@ -146,15 +179,31 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
         let allowed_again = regs::CT_REVOKED.matches(state(m.clone(), EST | TRK), 1);
         let live = commit(config.zone, vec![mark_revoked(0)]);
         out.push(base(COMMIT, 200, allowed_again, vec![live], Some(FORWARD)));
-        let label = vec![
-            label_from(&regs::INGRESS_RULE, &regs::CT_INGRESS_RULE),
-            label_from(&regs::EGRESS_RULE, &regs::CT_EGRESS_RULE),
-        ];
         let new = state(m, NEW | TRK);
-        out.push(base(COMMIT, 190, new, vec![commit(config.zone, label)], Some(FORWARD)));
+        out.push(base(COMMIT, 190, new, vec![commit(config.zone, labels())], Some(FORWARD)));
+    }
+    // Without its SYN, after conntrack lost its entry, a connection is committed too, but either end may have begun it.
+    for m in [Match::tcp(), Match::tcp6()] {
+        let new = state(m, NEW | TRK);
+        let sure = commit(config.zone, labels());
+        out.push(base(COMMIT, 195, opens(new.clone()), vec![sure], Some(FORWARD)));
+        let f = regs::CT_UNSURE;
+        let mut exec = labels();
+        exec.push(Action::RegLoad { dst: Field::CtMark, offset: f.offset, bits: f.bits, value: 1 });
+        out.push(base(COMMIT, 192, new, vec![commit(config.zone, exec)], Some(FORWARD)));
     }
     out.push(base(COMMIT, 0, Match::new(), vec![], Some(FORWARD)));
 
+    // a group's address belongs into a group's frame: to one station it would get past the judgement of its port
+    let to_one = |m: Match| m.with_masked(Field::EthDst, 0, GROUP_BIT);
+    let broadcast = Ipv4Addr::BROADCAST;
+    for m in [
+        Match::ip().ipv4_dst(Ipv4Addr::new(224, 0, 0, 0), 4),
+        Match::ip().ipv4_dst(broadcast, 32),
+        Match::ipv6().ipv6_dst(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+    ] {
+        out.push(flow(FORWARD, 195, to_one(m), guard, vec![], None));
+    }
     out.push(base(FORWARD, 0, Match::new(), vec![], Some(OUTPUT)));
     let normal = Action::Output { port: NORMAL, max_len: 0 };
     out.push(base(OUTPUT, 0, Match::new(), vec![normal], None));

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use rust_openflow::{Field, Match};
 
+use super::base::{ct_state, state};
 use super::cookie::{Cookie, Kind, Stage};
 use super::{FlowPair, families, family, flow, full, load, mac_value, regs, table};
 
@@ -81,7 +82,29 @@ pub fn flows(port: &PortSpec<'_>) -> Vec<FlowPair> {
         out.push(discover(from(m)));
     }
     out.extend(delivery(port));
+    out.extend(port.addresses.iter().flat_map(|a| related(port.ofport, *a)));
     out
+}
+
+/// ICMP errors that the port may send: about connections that one of its own addresses has an end of (NP-37). Others
+/// would be a way around its egress rules, as an error carries what its sender likes.
+fn related(ofport: u32, address: IpAddr) -> [FlowPair; 2] {
+    let (src, dst) = match address {
+        IpAddr::V4(_) => (Field::CtNwSrc, Field::CtNwDst),
+        IpAddr::V6(_) => (Field::CtIpv6Src, Field::CtIpv6Dst),
+    };
+    [src, dst].map(|end| {
+        let m = state(family(address), ct_state::REL | ct_state::TRK);
+        let m = m.with(Field::InPort, u128::from(ofport)).with(end, address_value(address));
+        flow(table::CONNTRACK_STATE, 230, m, Cookie::base(0), vec![], Some(table::FORWARD))
+    })
+}
+
+fn address_value(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(a) => u128::from(u32::from(a)),
+        IpAddr::V6(a) => u128::from(a),
+    }
 }
 
 fn arp(m: Match, sender: u32, mac: Option<[u8; 6]>) -> Match {

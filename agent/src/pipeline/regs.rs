@@ -30,7 +30,7 @@ impl RegField {
         Self { name, store: Store::Reg, reg, offset, bits, about }
     }
 
-    /// Adds "this field equals `value`" to a match.
+    /// Adds "this field equals `value`" to a match, beside what it says of other bits of the same register.
     pub fn matches(&self, match_: Match, value: u32) -> Match {
         let mask = (if self.bits >= 32 { u32::MAX } else { (1 << self.bits) - 1 }) << self.offset;
         let field = match self.store {
@@ -38,7 +38,9 @@ impl RegField {
             Store::CtMark => Field::CtMark,
             Store::CtLabel => Field::CtLabel,
         };
-        match_.with_masked(field, u128::from(value) << self.offset, u128::from(mask))
+        let mask = u128::from(mask);
+        let (others, asked) = match_.field(field).map_or((0, 0), |f| (f.value & !mask, f.mask));
+        match_.with_masked(field, others | u128::from(value) << self.offset, asked | mask)
     }
 }
 
@@ -75,6 +77,8 @@ pub const OWN_NODE: RegField = RegField::reg(
 );
 pub const DST_LOCAL: RegField =
     RegField::reg("DstLocal", 0, 6, 1, "1: the destination is a workload of this node.");
+pub const SRC_LOCAL: RegField =
+    RegField::reg("SrcLocal", 0, 7, 1, "1: the source has the address of a workload of this node.");
 pub const SRC_CLASS: RegField =
     RegField::reg("SrcClass", 2, 0, 32, "Class of the source; 0: no workload that a policy names.");
 pub const DST_CLASS: RegField = RegField::reg(
@@ -96,6 +100,15 @@ pub const CT_REVOKED: RegField = RegField {
     bits: 1,
     about: "1: the connection was cut by a policy change; its replies are dropped.",
 };
+pub const CT_UNSURE: RegField = RegField {
+    name: "Unsure",
+    store: Store::CtMark,
+    reg: 0,
+    offset: 1,
+    bits: 1,
+    about: "1: a TCP connection that was met without its SYN, so that nobody knows which end began it; packets of both \
+            directions are judged.",
+};
 pub const CT_INGRESS_RULE: RegField = RegField {
     name: "IngressRule",
     store: Store::CtLabel,
@@ -114,16 +127,18 @@ pub const CT_EGRESS_RULE: RegField = RegField {
 };
 
 /// All of them.
-pub const FIELDS: [RegField; 11] = [
+pub const FIELDS: [RegField; 13] = [
     ORIGIN,
     SELF_TRAFFIC,
     OWN_NODE,
     DST_LOCAL,
+    SRC_LOCAL,
     SRC_CLASS,
     DST_CLASS,
     EGRESS_RULE,
     INGRESS_RULE,
     CT_REVOKED,
+    CT_UNSURE,
     CT_INGRESS_RULE,
     CT_EGRESS_RULE,
 ];

@@ -133,6 +133,31 @@ impl Fabric {
     }
 }
 
+impl Fabric {
+    /// What a node does with a connection of one of its pods that the node itself sends on, a Service's address having
+    /// been replaced by its endpoint's. `None`: the source is no workload port of that node.
+    pub(crate) fn sent_on(&self, world: &World, c: &Connection) -> Option<bool> {
+        let End::Pod { key, .. } = &c.src else { return None };
+        let pod = world.pods.get(key).filter(|p| !p.host_network)?;
+        self.tables.get(&*pod.node)?;
+        let mac_of = |end: &End| match end {
+            End::Pod { key, .. } => {
+                let to = &world.pods[key];
+                let (_, ports) = self.tables.get(&*to.node)?;
+                let mut all = ports.workloads.values();
+                let at = all.find(|p| (&p.namespace, &p.name) == (&key.0, &key.1))?;
+                Some(at.mac?.iter().fold(0, |acc, b| (acc << 8) | u128::from(*b)))
+            }
+            _ => None,
+        };
+        let packet = Packet::new(GATEWAY)
+            .with(Field::EthSrc, ROUTER_MAC)
+            .with(Field::EthDst, mac_of(&c.dst).unwrap_or(ROUTER_MAC));
+        let packet = fill(packet, c.src.address()?, c.dst.address()?, c.l4);
+        Some(self.run(&pod.node, packet).passed())
+    }
+}
+
 /// Addresses and ports of a connection's first packet.
 pub(crate) fn fill(packet: Packet, src: IpAddr, dst: IpAddr, l4: L4) -> Packet {
     match l4 {

@@ -117,6 +117,9 @@ fn connection(text: &str, symbols: &Symbols) -> String {
     if number("mark=").unwrap_or(0) & layout::MARK_REVOKED != 0 {
         out.push_str("; cut by a policy change");
     }
+    if number("mark=").unwrap_or(0) & layout::MARK_UNSURE != 0 {
+        out.push_str("; met without its first packet, so both directions are judged");
+    }
     out
 }
 

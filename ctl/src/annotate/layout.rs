@@ -44,9 +44,11 @@ pub const REG_EGRESS_RULE: u8 = 4;
 pub const REG_INGRESS_RULE: u8 = 5;
 /// Bit of `ct_mark`: the connection was cut.
 pub const MARK_REVOKED: u128 = 1;
+/// Bit of `ct_mark`: either end may have begun the connection.
+pub const MARK_UNSURE: u128 = 2;
 
 /// Fields of `reg0`: mask, value, in words.
-pub const REG0: [(u128, u128, &str); 7] = [
+pub const REG0: [(u128, u128, &str); 8] = [
     (0x0f, 1, "from workload"),
     (0x0f, 2, "from uplink"),
     (0x0f, 3, "from gateway"),
@@ -54,6 +56,7 @@ pub const REG0: [(u128, u128, &str); 7] = [
     (0x10, 0x10, "self"),
     (0x20, 0x20, "own node"),
     (0x40, 0x40, "local"),
+    (0x80, 0x80, "source local"),
 ];
 
 /// First id of rules and isolation sets; below are local numbers.

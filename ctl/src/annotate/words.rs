@@ -39,7 +39,8 @@ fn match_word(word: &str, match_: &Match) -> String {
         "reg4" => register(value, "egress rule ", true),
         "reg5" => register(value, "ingress rule ", true),
         "conj_id" => register(value, "conj_id ", true),
-        "ct_mark" if is_revoked(match_) => "cut".to_owned(),
+        "ct_mark" => mark(match_).unwrap_or_else(|| word.to_owned()),
+        "nw_frag" if value == "later" => "later fragments".to_owned(),
         "nw_src" | "ipv6_src" => format!("src={value}"),
         "nw_dst" | "ipv6_dst" => format!("dst={value}"),
         "tp_dst" => format!("dport {}", range(value)),
@@ -49,8 +50,14 @@ fn match_word(word: &str, match_: &Match) -> String {
     }
 }
 
-fn is_revoked(match_: &Match) -> bool {
-    match_.field(Field::CtMark).is_some_and(|f| f.mask == 1 && f.value == layout::MARK_REVOKED)
+/// The bits of `ct_mark` in words, if there is a word for each that is asked for.
+fn mark(match_: &Match) -> Option<String> {
+    let f = match_.field(Field::CtMark)?;
+    let known = [(layout::MARK_REVOKED, "cut"), (layout::MARK_UNSURE, "unsure")];
+    let words = known.iter().filter(|(bit, _)| f.value & bit != 0);
+    let words: Vec<&str> = words.map(|(_, word)| *word).collect();
+    (f.mask == f.value && f.value & !(layout::MARK_REVOKED | layout::MARK_UNSURE) == 0)
+        .then(|| words.join(" "))
 }
 
 fn reg0(match_: &Match) -> Option<String> {
@@ -207,9 +214,19 @@ mod tests {
                 "mark as cut, drop",
             ),
             ("ct_state=+rpl+trk,ct_mark=0x1/0x1 actions=drop", "ct_state=+rpl+trk cut", "drop"),
+            (
+                "ct_state=+est+trk,ct_mark=0x3/0x3 actions=drop",
+                "ct_state=+est+trk cut unsure",
+                "drop",
+            ),
+            (
+                "udp,nw_frag=later actions=conjunction(1,3/3)",
+                "udp later fragments",
+                "conj 00000001 3/3",
+            ),
             ("reg0=0x11/0x1f actions=goto_table:45", "from workload self", "-> EgressRule"),
             ("ip,reg0=0x1/0x1 actions=goto_table:40", "ip from this node", "-> EgressAdmin"),
-            ("reg0=0x80/0x80 actions=goto_table:45", "reg0=0x80/0x80", "-> EgressRule"),
+            ("reg0=0x100/0x100 actions=goto_table:45", "reg0=0x100/0x100", "-> EgressRule"),
             ("actions=NORMAL", "any", "NORMAL"),
             ("in_port=3 actions=output:7", "in_port=3", "output:7"),
         ] {
