@@ -447,10 +447,11 @@ impl Fleet {
         self.bed.engine().stream(&self.bed.request(&cell)?, STREAM_INTERVAL)
     }
 
-    /// Tries a connection without pause (IPv4) and counts what gets through, while the test changes something.
-    pub fn watch(&self, from: &str, to: &str, service: Service) -> Result<Watch> {
+    /// Tries a connection without pause (IPv4) and counts what gets through, while the test changes something. `each`:
+    /// [`watch::SHUT`](probe::watch::SHUT) or [`watch::OPEN`](probe::watch::OPEN).
+    pub fn watch(&self, from: &str, to: &str, service: Service, each: Duration) -> Result<Watch> {
         let cell = Cell { from: from.to_owned(), to: to.to_owned(), service, v6: false };
-        Ok(self.bed.engine().watch(&self.bed.request(&cell)?))
+        Ok(self.bed.engine().watch(&self.bed.request(&cell)?, each))
     }
 
     /// Runs `weirctl` as an operator, where it reaches the controller. "No" and "the switch disagrees" are answers, too

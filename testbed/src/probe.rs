@@ -219,9 +219,9 @@ impl Engine {
         stream::open(&self.runtime, &self.streams, request, interval)
     }
 
-    /// Tries again and again, a new connection every few milliseconds, until told to finish.
-    pub fn watch(&self, request: &Request) -> Watch {
-        watch::start(&self.runtime, request)
+    /// Tries again and again, a new connection every few milliseconds, each for as long, until told to finish.
+    pub fn watch(&self, request: &Request, each: Duration) -> Watch {
+        watch::start(&self.runtime, request, each)
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use weir_testbed::fleet::{Fleet, Setup, Spec, pod};
+use weir_testbed::probe::watch;
 use weir_testbed::{PortIds, tcp};
 
 const ALLOW_CLIENTS: &str = "{kind: NetworkPolicy, metadata: {name: db, namespace: shop}, spec: {\
@@ -106,13 +107,14 @@ fn ports_are_known_by_either_form_of_external_ids() {
 }
 
 #[test]
-fn no_attempt_passes_while_a_policy_that_forbids_it_is_rewritten() {
+fn no_attempt_passes_or_fails_needlessly_while_a_policy_is_rewritten() {
     let mut fleet = fleet(&[
         pod("shop/stranger").on("n2"),
         pod("shop/client").on("n2").label("role", "client"),
     ]);
     let stream = fleet.stream("shop/client", "shop/db", tcp(80)).unwrap();
-    let watch = fleet.watch("shop/stranger", "shop/db", tcp(80)).unwrap();
+    let shut = fleet.watch("shop/stranger", "shop/db", tcp(80), watch::SHUT).unwrap();
+    let open = fleet.watch("shop/client", "shop/db", tcp(80), watch::OPEN).unwrap();
     for round in 0..100 {
         // other words, other names, other ports; never the stranger, always the client
         let rule = match round % 4 {
@@ -135,9 +137,9 @@ fn no_attempt_passes_while_a_policy_that_forbids_it_is_rewritten() {
         fleet.reaches("shop/client", "shop/db", tcp(80)).unwrap();
     }
     stream.moves(weir_testbed::fleet::IN_FORCE).unwrap();
-    let attempts = watch.finish();
-    assert!(attempts.tried > 100, "{attempts:?}");
-    assert_eq!(attempts.passed, 0, "{attempts:?}");
+    let (shut, open) = (shut.finish(), open.finish());
+    assert!(shut.tried > 100 && open.tried > 100, "{shut:?} {open:?}");
+    assert_eq!((shut.passed, open.passed), (0, open.tried), "{shut:?} {open:?}");
     let quiet = stream.counts();
     assert!(quiet.there.longest_silence < std::time::Duration::from_secs(1), "{quiet:?}");
     fleet.down().unwrap();

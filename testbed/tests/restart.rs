@@ -2,6 +2,7 @@
 //! the first two, and nothing is let through at any time.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use weir_testbed::fleet::{Fleet, IN_FORCE, Setup, pod};
@@ -26,26 +27,36 @@ fn fleet() -> Fleet {
     fleet
 }
 
-/// Flows of every node without counters, and how many packets the busiest flow has seen.
+/// Flows of every node without counters.
 fn flows(fleet: &Fleet) -> Vec<Vec<String>> {
     fleet.bed().nodes().iter().map(|n| n.ovs.flows().unwrap()).collect()
 }
 
-fn packets(fleet: &Fleet) -> Vec<u64> {
-    let count = |text: String| {
-        text.lines()
-            .filter_map(|l| l.split("n_packets=").nth(1)?.split(',').next()?.parse::<u64>().ok())
-            .sum()
+/// What each flow of each node has counted: seconds since it was installed, and packets. Keyed by the flow's text.
+fn counters(fleet: &Fleet) -> Vec<BTreeMap<String, (f64, u64)>> {
+    let read = |line: &str| {
+        let mut words: Vec<&str> = line.trim().split(", ").collect();
+        let mut take = |key: &str| {
+            let at = words.iter().position(|w| w.starts_with(key))?;
+            Some(words.remove(at)[key.len()..].to_owned())
+        };
+        let age = take("duration=")?.trim_end_matches('s').parse().ok()?;
+        let packets = take("n_packets=")?.parse().ok()?;
+        take("n_bytes=")?;
+        Some((words.join(", "), (age, packets)))
     };
-    let dump = |n: &weir_testbed::Node| n.ovs.ofctl(&["dump-flows", "br-int"]).unwrap();
-    fleet.bed().nodes().iter().map(|n| count(dump(n))).collect()
+    let of = |n: &weir_testbed::Node| {
+        let dump = n.ovs.ofctl(&["dump-flows", "br-int"]).unwrap();
+        dump.lines().filter_map(read).collect::<BTreeMap<_, _>>()
+    };
+    fleet.bed().nodes().iter().map(of).collect()
 }
 
 #[test]
 fn agents_killed_and_started_again_change_no_flow_and_lose_no_packet() {
     let mut fleet = fleet();
     let stream = fleet.stream("shop/web", "shop/db", udp(5432)).unwrap();
-    let (before, counted) = (flows(&fleet), packets(&fleet));
+    let (before, counted) = (flows(&fleet), counters(&fleet));
     for _ in 0..2 {
         for node in ["n1", "n2"] {
             fleet.agent(node).unwrap().kill().unwrap();
@@ -58,9 +69,25 @@ fn agents_killed_and_started_again_change_no_flow_and_lose_no_packet() {
     }
     stream.moves(IN_FORCE).unwrap();
     assert_eq!(flows(&fleet), before, "a restart changes no flow");
-    for (now, then) in packets(&fleet).iter().zip(counted) {
-        assert!(*now >= then, "counters go on: {now} after {then}");
+    for (now, then) in counters(&fleet).iter().zip(&counted) {
+        assert_eq!(now.len(), then.len());
+        for (flow, (age, packets)) in then {
+            let (age_now, packets_now) = now[flow];
+            assert!(
+                age_now > *age && packets_now >= *packets,
+                "{flow} was installed again: {age_now} s and {packets_now} packets after {age} s and {packets}"
+            );
+        }
     }
+    // the datapath tells its counts now and then
+    let busiest = |all: &[BTreeMap<String, (f64, u64)>]| -> Vec<_> {
+        all.iter().map(|n| n.values().map(|(_, packets)| *packets).max()).collect()
+    };
+    weir_testbed::wait::until("counters that go on", IN_FORCE, || {
+        let (now, then) = (busiest(&counters(&fleet)), busiest(&counted));
+        Ok(now.iter().zip(&then).all(|(now, then)| now > then).then_some(()))
+    })
+    .unwrap();
     let end = stream.finish();
     assert_eq!((end.there.lost(), end.back.lost()), (0, 0), "{end:?}");
 

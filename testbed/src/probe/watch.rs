@@ -12,8 +12,10 @@ use super::{Budget, Request, client};
 
 /// Between two attempts.
 const PACE: Duration = Duration::from_millis(5);
-/// How long one attempt may take.
-const EACH: Duration = Duration::from_millis(150);
+/// How long one attempt may take, where nothing is to pass and where nothing is to be dropped: a lost SYN is sent again
+/// after a whole second, so what is answered sooner was not dropped.
+pub const SHUT: Duration = Duration::from_millis(150);
+pub const OPEN: Duration = Duration::from_millis(900);
 
 /// What became of the attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub struct Watch {
     runtime: tokio::runtime::Handle,
 }
 
-pub(super) fn start(runtime: &Runtime, request: &Request) -> Watch {
+pub(super) fn start(runtime: &Runtime, request: &Request, each: Duration) -> Watch {
     let (stop, passed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (ended, through, request) = (Arc::clone(&stop), Arc::clone(&passed), request.clone());
     let task = runtime.spawn(async move {
@@ -43,7 +45,7 @@ pub(super) fn start(runtime: &Runtime, request: &Request) -> Watch {
             tried += 1;
             let (request, through) = (request.clone(), Arc::clone(&through));
             running.spawn(async move {
-                let budget = Budget { again: &[], until: EACH };
+                let budget = Budget { again: &[], until: each };
                 if client::exchange(&request, budget).await.is_open() {
                     through.fetch_add(1, Ordering::Relaxed);
                 }
