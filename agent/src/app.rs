@@ -20,6 +20,7 @@ use crate::pipeline::{PipelineConfig, table};
 use crate::reconcile::{ASKS, Config, Inputs, Outputs, Overview, Reconciler, name_tables};
 use crate::seam::{Ovsdb, chain};
 use crate::store::{Store, disk};
+use crate::sweep::Sweep;
 use crate::switch::{self, Session};
 use crate::uplink::{EVENTS, Outbox, QUERIES, Uplink, UplinkConfig, UplinkStatus};
 
@@ -125,6 +126,16 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
         status,
     };
     tasks.spawn("uplink", uplink.run(drain.clone()));
+    let sweep = Sweep {
+        control: args.bridge.control(),
+        bridge: args.bridge.bridge.clone(),
+        zone: PipelineConfig::ZONE,
+        picture: vswitch.watch(),
+        sessions: session.clone(),
+        overview: seen.clone(),
+        asks: asks.clone(),
+    };
+    tasks.spawn("sweep", until(drain.clone(), sweep.run()));
     let inspector = Inspector {
         queries: query,
         sessions: session,

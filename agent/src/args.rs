@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use weir_runtime::log::LogFormat;
 
 use crate::ports::{PortConfig, PortKeys};
+use crate::sweep::Control;
 
 /// Enforces policies on the Open vSwitch bridge of one node.
 #[derive(Clone, Debug, Parser)]
@@ -73,6 +74,9 @@ pub struct ControllerArgs {
     pub server_name: Option<String>,
 }
 
+/// Where Open vSwitch keeps its sockets. Source: ovs-vswitchd(8), `--unixctl`, of a Debian build.
+const RUN_DIR: &str = "/var/run/openvswitch";
+
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Switch")]
 pub struct BridgeArgs {
@@ -87,6 +91,11 @@ pub struct BridgeArgs {
     /// OpenFlow of the bridge: unix:/path or tcp:ip:port [default: unix:/var/run/openvswitch/BRIDGE.mgmt].
     #[arg(long, value_name = "TARGET")]
     pub bridge_mgmt: Option<String>,
+
+    /// Control socket of ovs-vswitchd [default: that of the pid in ovs-vswitchd.pid, in the directory of the bridge's
+    /// OpenFlow socket].
+    #[arg(long, value_name = "PATH")]
+    pub vswitchd_control: Option<PathBuf>,
 
     /// An interface that leads out of the node. Tunnels and patch ports need not be named. Repeatable.
     #[arg(long, value_name = "NAME")]
@@ -126,6 +135,16 @@ impl BridgeArgs {
     pub fn mgmt(&self) -> String {
         let default = || format!("unix:/var/run/openvswitch/{}.mgmt", self.bridge);
         self.bridge_mgmt.clone().unwrap_or_else(default)
+    }
+
+    /// Where ovs-vswitchd takes commands.
+    pub fn control(&self) -> Control {
+        if let Some(socket) = &self.vswitchd_control {
+            return Control::Socket(socket.clone());
+        }
+        let mgmt = self.mgmt();
+        let dir = mgmt.strip_prefix("unix:").and_then(|path| Path::new(path).parent());
+        Control::Directory(dir.unwrap_or_else(|| Path::new(RUN_DIR)).to_owned())
     }
 
     /// What is said of ports.

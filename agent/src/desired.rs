@@ -5,6 +5,7 @@
 //! which flows came out different. Starting from nothing is the same with everything touched, and gives the same flows.
 
 mod cells;
+pub mod judge;
 mod policies;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

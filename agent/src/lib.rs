@@ -13,6 +13,7 @@
 pub mod app;
 pub mod args;
 pub mod classes;
+pub mod conntrack;
 pub mod desired;
 pub mod diff;
 pub mod flow;
@@ -24,6 +25,7 @@ pub mod ports;
 pub mod reconcile;
 pub mod seam;
 pub mod store;
+pub mod sweep;
 pub mod switch;
 pub mod symbols;
 pub mod uplink;

@@ -44,12 +44,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use weir_ovsdb::vswitch::SwitchState;
 use weir_policy::ids::{Canonical, ContentHash, PolicyKey};
+use weir_policy::port::Protocol;
 use weir_policy::state::{Change, NodeState, Touched};
 use weir_runtime::backoff::Backoff;
 use weir_runtime::ready::{Gate, Ready};
 
 use crate::classes::numbers_from;
+use crate::conntrack::Datagrams;
 use crate::desired::Desired;
+use crate::desired::judge::Asked;
 use crate::flow::FlowTable;
 use crate::pipeline::PipelineConfig;
 use crate::ports::{self, PortConfig, Ports};
@@ -84,6 +87,10 @@ pub struct Config {
 pub enum Ask {
     /// The symbols of this node, one JSON object a line; nothing while no state is in force.
     Symbols(oneshot::Sender<String>),
+    /// Which of these UDP connections the rules in force do not admit; none while it is not known what is in force.
+    Denied(Vec<Datagrams>, oneshot::Sender<Vec<Datagrams>>),
+    /// Why UDP connections that only their responders use cannot be cut at the moment.
+    Unswept(Option<String>),
 }
 
 /// Where the reconciler hears from.
@@ -212,6 +219,8 @@ pub struct Reconciler<S, U> {
     pending: bool,
     /// What keeps the switch from being as it should be.
     trouble: Option<String>,
+    /// What keeps the sweep from looking at connections.
+    unswept: Option<String>,
     news: News,
     symbols: Option<ContentHash>,
 
@@ -259,6 +268,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             touched: Touched::default(),
             pending: false,
             trouble: None,
+            unswept: None,
             news: News::default(),
             symbols: None,
             retry: None,
@@ -432,6 +442,8 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         match ask {
             // the asker may have given up
             Ask::Symbols(reply) => drop(reply.send(self.symbols_text().unwrap_or_default())),
+            Ask::Denied(connections, reply) => drop(reply.send(self.denied(connections))),
+            Ask::Unswept(why) => self.unswept = why,
         }
     }
 
@@ -467,6 +479,17 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                 self.retry = Some(Instant::now() + pause);
             }
         }
+    }
+
+    fn denied(&self, connections: Vec<Datagrams>) -> Vec<Datagrams> {
+        let Some(desired) = self.desired.as_ref().filter(|_| self.phase == Phase::Following) else {
+            return Vec::new();
+        };
+        let denied = |d: &Datagrams| {
+            let (src, dst, dport) = (d.src, d.dst, d.dport);
+            !desired.admits(&Asked { src, dst, protocol: Protocol::Udp, dport })
+        };
+        connections.into_iter().filter(denied).collect()
     }
 
     fn timer(&self) -> Instant {

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 
-use rust_openflow::{FlowMod, FlowStats};
+use rust_openflow::{FlowMod, FlowStats, PacketOut};
 
 use crate::uplink::{Outbox, Report};
 
@@ -28,6 +28,14 @@ pub trait Switch: Send + Sync + 'static {
         &self,
         changes: Arc<Vec<FlowMod>>,
     ) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// Sends packets of our own through the switch, and returns when it has dealt with them.
+    ///
+    /// Errors: [`SwitchError`] when there was no answer.
+    fn inject(
+        &self,
+        packets: Vec<PacketOut>,
+    ) -> impl Future<Output = Result<(), SwitchError>> + Send;
 }
 
 /// The switch's database.

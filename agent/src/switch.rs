@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rust_openflow::config::FRAGMENTS_NX_MATCH;
 use rust_openflow::conn::{self, BundleError, ConnError, Connection, Event, Options, Target};
-use rust_openflow::{FlowMod, FlowStats, FlowStatsRequest};
+use rust_openflow::{FlowMod, FlowStats, FlowStatsRequest, Message, PacketOut};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 use weir_runtime::backoff::Backoff;
@@ -30,6 +30,13 @@ impl Switch for Session {
 
     async fn commit(&self, changes: Arc<Vec<FlowMod>>) -> Result<(), CommitError> {
         self.connection.bundle(&changes).await.map_err(CommitError::from)
+    }
+
+    async fn inject(&self, packets: Vec<PacketOut>) -> Result<(), SwitchError> {
+        for packet in packets {
+            self.connection.send(Message::PacketOut(packet)).await?;
+        }
+        Ok(self.connection.barrier().await?)
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
+use weir_agent::desired::judge::Asked;
 use weir_agent::inspect::verdict::{self, Connection};
 use weir_policy::eval::{self, End, L4};
 use weir_policy::strategy;
@@ -146,4 +147,49 @@ fn what_the_node_sends_on_for_a_workload_is_judged_by_its_endpoint() {
     let (asked, dropped) = numbers.get();
     println!("{asked} connections, {dropped} of them denied");
     assert!(dropped * 10 > asked, "hardly anything is dropped: {dropped} of {asked}");
+}
+
+/// What the agent says of connections that conntrack holds.
+#[test]
+fn tracked_connections_are_judged_as_the_evaluator_does() {
+    let config = Config { cases: 600, failure_persistence: None, ..Config::default() };
+    let numbers = std::cell::Cell::new((0_u64, 0_u64));
+    let result = TestRunner::new(config).run(
+        &(strategy::world(), strategy::probes(24)),
+        |(world, probes)| {
+            let fabric = common::Fabric::new(&world);
+            let nodes: BTreeMap<&String, _> =
+                fabric.tables.keys().map(|n| (n, common::desired(&world, n))).collect();
+            for c in probes.iter().filter_map(|p| p.connection(&world)) {
+                let (Some(src), Some(dst)) = (c.src.address(), c.dst.address()) else { continue };
+                let L4::Port { protocol, dport } = c.l4 else { continue };
+                // an address that another pod has is not this pod's (NP-45)
+                if fabric.passes(&world, &c).is_none() || src.is_ipv4() != dst.is_ipv4() {
+                    continue;
+                }
+                let verdict = eval::verdict(&world, &c);
+                for (node, desired) in &nodes {
+                    let here = |end: &End| match end {
+                        End::Pod { key, .. } => {
+                            world.pods.get(key).is_some_and(|p| p.node[..] == node[..])
+                        }
+                        _ => false,
+                    };
+                    let wanted = (!here(&c.src) || verdict.egress.allowed)
+                        && (!here(&c.dst) || verdict.ingress.allowed);
+                    let said = desired.admits(&Asked { src, dst, protocol, dport });
+                    prop_assert_eq!(said, wanted, "{} on {}: {:?}", node, node, c);
+                    let (asked, denied) = numbers.get();
+                    numbers.set((asked + 1, denied + u64::from(!wanted)));
+                }
+            }
+            Ok(())
+        },
+    );
+    if let Err(e) = result {
+        panic!("{e}");
+    }
+    let (asked, denied) = numbers.get();
+    println!("{asked} connections, {denied} of them denied");
+    assert!(denied * 10 > asked, "hardly anything is denied: {denied} of {asked}");
 }

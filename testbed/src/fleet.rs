@@ -606,6 +606,7 @@ fn agent_recipe(
         ("--ovsdb", place.ovs.database()),
         ("--bridge", BRIDGE.to_owned()),
         ("--bridge-mgmt", format!("unix:{}", place.ovs.management().display())),
+        ("--vswitchd-control", text(&place.ovs.control())),
         ("--uplink", UPLINK.to_owned()),
         ("--gateway", BRIDGE.to_owned()),
         ("--state-dir", text(&state)),

@@ -1,6 +1,9 @@
 //! Live connections under changing policy: cut both ways when no rule allows them, undisturbed while one does.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use weir_testbed::fleet::{Fleet, IN_FORCE, Setup, pod};
@@ -98,6 +101,54 @@ fn egress_revoked_at_the_source_cuts_too() {
         .unwrap();
     for s in [&stream, &near] {
         s.is_cut(QUIET, IN_FORCE).unwrap();
+    }
+    fleet.down().unwrap();
+}
+
+#[test]
+fn a_responder_that_alone_goes_on_sending_is_cut_too() {
+    let mut fleet = fleet();
+    fleet.agrees().unwrap();
+    for v6 in [false, true] {
+        let socket = |pod: &str, port: u16| {
+            let at = SocketAddr::new(
+                if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() },
+                port,
+            );
+            let host = fleet.bed().host(pod).unwrap();
+            let socket = host.inside.run(move || Ok(UdpSocket::bind(at).unwrap())).unwrap();
+            socket.set_read_timeout(Some(QUIET)).unwrap();
+            socket
+        };
+        let (viewer, source) = (socket("shop/web", 7000), socket("shop/db", 7001));
+        let to = fleet.bed().host("shop/db").unwrap().target(v6, 7001).unwrap();
+        viewer.send_to(b"subscribe", to).unwrap();
+        let (_, from) = source.recv_from(&mut [0; 64]).expect("the subscription");
+        let stop = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&stop);
+        // a record every millisecond, on and on
+        let sender = std::thread::spawn(move || {
+            let pace = source.try_clone().unwrap();
+            pace.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            while !ended.load(Ordering::Relaxed) {
+                source.send_to(b"record", from).unwrap();
+                // nobody sends anything here: this waits
+                let _ = pace.recv(&mut [0; 1]);
+            }
+        });
+        let hears = || viewer.recv(&mut [0; 64]).is_ok();
+        assert!(hears(), "the stream runs");
+        fleet.apply(&policy("closed", "")).unwrap();
+        wait::until("silence", IN_FORCE, || Ok((!hears()).then_some(()))).unwrap();
+        // allowed again, and the viewer asks again
+        fleet.delete_policy("shop/closed").unwrap();
+        wait::until("the stream", IN_FORCE, || {
+            viewer.send_to(b"subscribe", to).unwrap();
+            Ok(hears().then_some(()))
+        })
+        .unwrap();
+        stop.store(true, Ordering::Relaxed);
+        sender.join().unwrap();
     }
     fleet.down().unwrap();
 }

@@ -31,7 +31,8 @@ async fn answer(
     let inspector = Inspector { queries: waiting, sessions: session, asks, overview, uplink };
     let _running = weir_runtime::task::spawn("inspect", inspector.run());
     let _reconciler = weir_runtime::task::spawn("reconcile", async move {
-        while let Some(Ask::Symbols(reply)) = asked.recv().await {
+        while let Some(ask) = asked.recv().await {
+            let Ask::Symbols(reply) = ask else { panic!("{ask:?}") };
             reply.send(symbols.to_owned()).unwrap();
         }
     });

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rust_openflow::{Action, Field, Match};
+use rust_openflow::{Action, Field, Instruction, Match};
 
 use super::cookie::Cookie;
 use super::{FlowPair, base, family, flow, full, load, regs, table};
+use crate::flow::{FlowKey, FlowTable, FlowValue};
 
 /// One address of an endpoint.
 ///
@@ -54,11 +55,36 @@ pub fn flows(address: IpAddr, class: u32, local: bool, own: &[IpAddr]) -> Vec<Fl
     out
 }
 
+/// What the flows of an address say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub class: u32,
+    /// A workload of this node has it.
+    pub local: bool,
+}
+
+/// Looks an address up among [`flows`]; none if no workload has it.
+pub fn look_up(flows: &FlowTable, address: IpAddr) -> Option<Found> {
+    let match_ = family(address).nw_src(address, full(address));
+    let value = flows.get(&FlowKey { table: table::SRC_CLASS, priority: 100, match_ })?;
+    let here = load(&regs::SRC_LOCAL, 1);
+    let local = value.instructions.iter().any(|i| match i {
+        Instruction::ApplyActions(actions) => actions.contains(&here),
+        _ => false,
+    });
+    Some(Found { class: Cookie::read(value.cookie)?.id, local })
+}
+
+/// Both are addresses of one workload of this node.
+pub fn is_self(flows: &FlowTable, src: IpAddr, dst: IpAddr) -> bool {
+    let m = family(dst).nw_dst(dst, full(dst)).nw_src(src, full(src));
+    let match_ = regs::ORIGIN_HERE.matches(m, 1);
+    src.is_ipv4() == dst.is_ipv4()
+        && flows.contains_key(&FlowKey { table: table::DST_CLASS, priority: 110, match_ })
+}
+
 /// The class number that a [`flows`] source flow holds, and its address: how numbers are read back after a restart.
-pub fn read_source(
-    key: &crate::flow::FlowKey,
-    value: &crate::flow::FlowValue,
-) -> Option<(IpAddr, u32)> {
+pub fn read_source(key: &FlowKey, value: &FlowValue) -> Option<(IpAddr, u32)> {
     if key.table != table::SRC_CLASS || key.priority != 100 {
         return None;
     }

@@ -85,6 +85,9 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                     .to_owned(),
             );
         }
+        gaps.extend(self.unswept.as_ref().map(|why| {
+            format!("UDP connections that only their responders use go on after a change: {why}")
+        }));
         gaps.extend(self.trouble.as_ref().map(|t| format!("not in force: {t}")));
         gaps.extend(self.refusals.others.iter().map(|r| format!("not understood: {r}")));
         gaps

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Mutex;
 
-use rust_openflow::{FlowCommand, FlowMod, FlowStats};
+use rust_openflow::{FlowCommand, FlowMod, FlowStats, PacketOut};
 use weir_ovsdb::Uuid;
 use weir_ovsdb::vswitch::{BridgeRow, InterfaceRow, PortRow};
 use weir_policy::group::{Group, Profile};
@@ -134,6 +134,11 @@ impl Switch for FakeSwitch {
                 ..FlowStats::default()
             })
             .collect())
+    }
+
+    async fn inject(&self, _: Vec<PacketOut>) -> Result<(), SwitchError> {
+        // the sweep does that, and there is none here
+        Err(lost())
     }
 
     async fn commit(&self, changes: Arc<Vec<FlowMod>>) -> Result<(), CommitError> {
