@@ -128,7 +128,7 @@ fn what_the_node_sends_on_for_a_workload_is_judged_by_its_endpoint() {
                 let Some(passed) = fabric.sent_on(&world, &c) else { continue };
                 let verdict = eval::verdict(&world, &c);
                 let here = |end: &End| match end {
-                    End::Pod { key, .. } => world.pods.get(key).map(|p| p.node.clone()),
+                    End::Pod { key, .. } => world.pods.get(key).map(|p| p.node.to_string()),
                     _ => None,
                 };
                 // on its own node the destination has a say; on another its node has
