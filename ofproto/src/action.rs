@@ -214,11 +214,16 @@ pub(crate) fn decode_list(reader: &mut Reader<'_>) -> Result<Vec<Action>, Decode
 }
 
 fn decode_nested(reader: &mut Reader<'_>, depth: u8) -> Result<Vec<Action>, DecodeError> {
-    let mut actions = Vec::new();
+    let mut actions = Vec::with_capacity(reader.count_records(8, length_field));
     while !reader.is_empty() {
         actions.push(Action::decode(reader, depth)?);
     }
     Ok(actions)
+}
+
+/// The length field of an action or instruction, which follows its type.
+pub(crate) fn length_field([_, _, high, low]: [u8; 4]) -> usize {
+    usize::from(u16::from_be_bytes([high, low]))
 }
 
 /// Opens a Nicira action: type, length to come, experimenter, subtype.

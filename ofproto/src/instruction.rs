@@ -59,6 +59,11 @@ impl Instruction {
         }
     }
 
+    /// An empty apply_actions, which OVS drops.
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::ApplyActions(actions) if actions.is_empty())
+    }
+
     fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         let length = Length::open(out, "instruction", 2);
         let head = |out: &mut BytesMut, typ| {
@@ -137,22 +142,24 @@ impl Instruction {
 
 /// Writes a list of instructions in OVS's order, without empty apply_actions, which OVS drops.
 pub(crate) fn encode_list(list: &[Instruction], out: &mut BytesMut) -> Result<(), EncodeError> {
+    // The common case, which needs no second list.
+    if list.is_sorted_by_key(Instruction::rank) {
+        let mut written = list.iter().filter(|instruction| !instruction.is_nothing());
+        return written.try_for_each(|instruction| instruction.encode(out));
+    }
     canonical(list).try_for_each(|instruction| instruction.encode(out))
 }
 
 /// The instructions as OVS gives them back: in its order, without empty apply_actions.
 pub(crate) fn canonical(list: &[Instruction]) -> impl Iterator<Item = &Instruction> {
-    let mut sorted: Vec<&Instruction> = list
-        .iter()
-        .filter(|i| !matches!(i, Instruction::ApplyActions(actions) if actions.is_empty()))
-        .collect();
+    let mut sorted: Vec<&Instruction> = list.iter().filter(|i| !i.is_nothing()).collect();
     sorted.sort_by_key(|instruction| instruction.rank());
     sorted.into_iter()
 }
 
 /// Reads instructions up to the end of `reader`, in the order they came.
 pub(crate) fn decode_list(reader: &mut Reader<'_>) -> Result<Vec<Instruction>, DecodeError> {
-    let mut list = Vec::new();
+    let mut list = Vec::with_capacity(reader.count_records(8, action::length_field));
     while !reader.is_empty() {
         list.push(Instruction::decode(reader)?);
     }

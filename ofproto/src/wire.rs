@@ -106,6 +106,23 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
+    /// Records ahead, each of a length that `length_of` reads from its first four bytes: what a list will hold, so
+    /// that it need not grow. Of malformed records it tells the number before the first of them.
+    ///
+    /// Never more than the bytes left divided by `least`, the least bytes of a record.
+    pub(crate) fn count_records(&self, least: usize, length_of: impl Fn([u8; 4]) -> usize) -> usize {
+        let (mut rest, mut count) = (self.rest, 0);
+        while let Some(head) = rest.first_chunk() {
+            let length = length_of(*head);
+            match rest.get(length..) {
+                Some(behind) if length >= least => rest = behind,
+                _ => break,
+            }
+            count += 1;
+        }
+        count
+    }
+
     /// Everything that is left, without a copy.
     pub(crate) fn bytes(&mut self) -> Bytes {
         let rest = std::mem::take(&mut self.rest);

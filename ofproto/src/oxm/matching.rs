@@ -251,7 +251,9 @@ impl Match {
         };
         let mut tlvs = reader.sub("match", body)?;
         reader.skip("match padding", padding(length))?;
-        let mut decoded = Self::new();
+        let length_of = |[.., length]: [u8; 4]| 4 + usize::from(length);
+        let fields = Vec::with_capacity(tlvs.count_records(4, length_of));
+        let mut decoded = Self { fields, wide: Vec::new() };
         while !tlvs.is_empty() {
             let offset = tlvs.offset();
             match Tlv::decode(&mut tlvs)? {
