@@ -23,6 +23,7 @@ pub(crate) struct Reader<'a> {
 
 macro_rules! number {
     ($name:ident, $parser:ident, $type:ty) => {
+        #[inline]
         pub(crate) fn $name(&mut self, what: &'static str) -> Result<$type, DecodeError> {
             self.parse(what, size_of::<$type>(), $parser)
         }
@@ -35,6 +36,7 @@ impl<'a> Reader<'a> {
         Self { frame, rest: frame }
     }
 
+    #[inline]
     fn parse<T>(
         &mut self,
         what: &'static str,
@@ -76,8 +78,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `n` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, what: &'static str, n: usize) -> Result<&'a [u8], DecodeError> {
-        self.parse(what, n, |input| take(n)(input))
+        self.parse(what, n, |input| match input.split_at_checked(n) {
+            Some((taken, rest)) => Ok((rest, taken)),
+            // Not inlined and so several times as slow, but nom's own word on what is missing.
+            None => take(n)(input),
+        })
     }
 
     /// Passes over `n` bytes of padding.
@@ -91,7 +98,15 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned number of `n` bytes, at most 16.
+    #[inline]
     pub(crate) fn uint(&mut self, what: &'static str, n: usize) -> Result<u128, DecodeError> {
+        match n {
+            1 => return self.u8(what).map(u128::from),
+            2 => return self.u16(what).map(u128::from),
+            4 => return self.u32(what).map(u128::from),
+            8 => return self.u64(what).map(u128::from),
+            _ => {}
+        }
         let bytes = self.take(what, n)?;
         Ok(bytes.iter().fold(0, |value, byte| (value << 8) | u128::from(*byte)))
     }
@@ -110,7 +125,11 @@ impl<'a> Reader<'a> {
     /// that it need not grow. Of malformed records it tells the number before the first of them.
     ///
     /// Never more than the bytes left divided by `least`, the least bytes of a record.
-    pub(crate) fn count_records(&self, least: usize, length_of: impl Fn([u8; 4]) -> usize) -> usize {
+    pub(crate) fn count_records(
+        &self,
+        least: usize,
+        length_of: impl Fn([u8; 4]) -> usize,
+    ) -> usize {
         let (mut rest, mut count) = (self.rest, 0);
         while let Some(head) = rest.first_chunk() {
             let length = length_of(*head);
@@ -175,7 +194,10 @@ impl Length {
 
     /// Pads to a multiple of 8 counted from the opening.
     pub(crate) fn pad(&self, out: &mut BytesMut) {
-        out.put_bytes(0, padding(out.len().saturating_sub(self.start)));
+        let padded = out.len() + padding(out.len().saturating_sub(self.start));
+        // One store instead of a call for a few bytes.
+        out.put_u64(0);
+        out.truncate(padded);
     }
 }
 
@@ -185,7 +207,17 @@ pub(crate) const fn padding(length: usize) -> usize {
 }
 
 /// Writes the low `n` bytes of `value`, at most 16.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low bytes are what is wanted")]
 pub(crate) fn put_uint(out: &mut BytesMut, value: u128, n: usize) {
-    let bytes = value.to_be_bytes();
-    out.put_slice(bytes.get(bytes.len().saturating_sub(n)..).unwrap_or(&bytes));
+    match n {
+        1 => out.put_u8(value as u8),
+        2 => out.put_u16(value as u16),
+        4 => out.put_u32(value as u32),
+        8 => out.put_u64(value as u64),
+        _ => {
+            let bytes = value.to_be_bytes();
+            out.put_slice(bytes.get(bytes.len().saturating_sub(n)..).unwrap_or(&bytes));
+        }
+    }
 }
