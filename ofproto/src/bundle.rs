@@ -150,3 +150,20 @@ pub fn encode_add(
         message(out, kind::FLOW_MOD, xid, |out| flow_mod.encode_body(out))
     })
 }
+
+/// As [`encode_add`], of any message. OVS takes flow mods, group mods, port mods and packet-outs; anything else it
+/// refuses with `OFPBFC_MSG_UNSUP`.
+///
+/// Errors: those of the message; [`EncodeError::TooLong`] beyond 65,511 bytes of it.
+pub fn encode_add_message(
+    bundle_id: u32,
+    flags: u16,
+    inner: &Message,
+    xid: u32,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    message(out, kind::EXPERIMENTER, xid, |out| {
+        encode_prefix(out, bundle_id, flags);
+        inner.encode(xid, out)
+    })
+}

@@ -6,15 +6,29 @@
 //!
 //! Reading and writing go on independently of each other inside the driver. OVS stops reading when about a hundred
 //! replies wait for us, so a client that writes before it reads can block both for good.
+//!
+//! | to change flows | all or nothing | on an error | for |
+//! |---|---|---|---|
+//! | [`Connection::bundle`] | yes, and packets see no mix | nothing has changed | policy changes, anything with conjunctions |
+//! | [`Connection::bundles`] | each chunk | chunks before it have taken effect | a large synchronisation beside other users |
+//! | [`Connection::batch`] | no | all others have taken effect | filling a table that nothing leads to yet |
+//! | [`Connection::apply`] | one message | it had no effect | groups, meters, single flows |
+//! | [`Connection::send`] | one message | comes as [`Event::Error`] | packet-outs |
+//!
+//! [`Reconnect`] makes one connection after another, with a back-off.
 
+mod batch;
 mod bundle;
 mod driver;
 mod error;
 mod handshake;
 mod pending;
+mod reconnect;
+mod stream;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,8 +41,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 pub use driver::Driver;
-pub use error::{BundleError, ConnError};
+pub use error::{BatchError, BundleError, ChunkError, ConnError, Refusal};
+pub use reconnect::{Backoff, Generation, Reconnect};
+pub use stream::{FlowStream, MultipartStream};
 
+use crate::error::EncodeError;
 use crate::error_msg::ErrorMsg;
 use crate::features::FeaturesReply;
 use crate::flow_mod::FlowMod;
@@ -89,12 +106,17 @@ pub struct Options {
     pub handshake_timeout: Duration,
     /// Time for the answer to a request; a dump counts as one.
     pub request_timeout: Duration,
-    /// Time for each half of a bundle: up to its CLOSE, and its COMMIT.
+    /// Time for each half of a bundle: up to its CLOSE, and its COMMIT. Also for a batch.
     pub bundle_timeout: Duration,
     /// An echo is sent after this much silence; the connection is given up after two more.
     pub echo_interval: Duration,
-    /// Events that may wait for the caller; more are dropped and counted.
+    /// Events that may wait for the caller; more are dropped and counted, see [`Event::Lost`].
     pub event_capacity: usize,
+    /// Whether packets come as `NXT_PACKET_IN2`, with the userdata and continuation of the `controller` action, instead
+    /// of the specification's packet-in.
+    pub packet_in2: bool,
+    /// The id that `controller(id=N)` actions mean; 0, which every connection begins with, sends nothing.
+    pub controller_id: u16,
 }
 
 impl Default for Options {
@@ -107,6 +129,8 @@ impl Default for Options {
             bundle_timeout: Duration::from_secs(30),
             echo_interval: Duration::from_secs(5),
             event_capacity: 1024,
+            packet_in2: false,
+            controller_id: 0,
         }
     }
 }
@@ -121,6 +145,13 @@ pub enum Event {
     PortStatus(PortStatus),
     /// A flow ended.
     FlowRemoved(FlowRemoved),
+    /// A part of a multipart reply with xid 0: so a flow monitor tells of changes.
+    Update(MultipartReply),
+    /// Events were dropped here, as the caller had not taken enough before: what they would have told must be asked.
+    Lost {
+        /// How many.
+        count: u64,
+    },
     /// A refusal of something sent without waiting for an answer.
     Error {
         /// The xid of what was refused.
@@ -217,6 +248,11 @@ impl Connection {
         self.shared.dropped_events.load(Ordering::Relaxed)
     }
 
+    /// Replies that came when nobody waited for them any more.
+    pub fn late_replies(&self) -> u64 {
+        self.shared.late_replies.load(Ordering::Relaxed)
+    }
+
     /// Messages from the switch that could not be decoded.
     pub fn malformed_messages(&self) -> u64 {
         self.shared.malformed.load(Ordering::Relaxed)
@@ -305,6 +341,27 @@ impl Connection {
         }
     }
 
+    /// The flows a request means, as they come: memory for a few parts, whatever the number of flows.
+    ///
+    /// Errors: [`ConnError::Encode`]; [`ConnError::Closed`]; the stream's own.
+    pub async fn stream_flows(&self, request: FlowStatsRequest) -> Result<FlowStream, ConnError> {
+        self.stream(MultipartRequest::Flow(request)).await.map(FlowStream::new)
+    }
+
+    /// The parts of any multipart reply, as they come.
+    ///
+    /// Errors: [`ConnError::Encode`]; [`ConnError::Closed`]; the stream's own.
+    pub async fn stream(&self, request: MultipartRequest) -> Result<MultipartStream, ConnError> {
+        let xid = self.shared.allocate(1);
+        let mut frame = BytesMut::new();
+        Message::MultipartRequest(request).encode(xid, &mut frame)?;
+        // Made first, so that it forgets the xid whatever happens.
+        let parts = self.shared.wait_for_parts(xid);
+        let stream = MultipartStream::new(self.clone(), xid, parts);
+        self.write(frame.freeze()).await?;
+        Ok(stream)
+    }
+
     /// The counters of the flows a request means, together.
     ///
     /// Errors: as [`Connection::request`].
@@ -355,6 +412,40 @@ impl Connection {
         bundle::run(self, mods).await
     }
 
+    /// As [`Connection::bundle`], of flow mods, group mods and whatever else the switch takes into a bundle (of meters,
+    /// tables and barriers OVS takes none).
+    ///
+    /// Errors: as [`Connection::bundle`].
+    pub async fn bundle_messages(&self, messages: &[Message]) -> Result<(), BundleError> {
+        bundle::run(self, messages).await
+    }
+
+    /// Carries out `mods` in order, in one bundle for every `size` of them: each of these all or nothing, the whole not.
+    ///
+    /// A bundle of 100,000 flows holds up other users of the switch for some 0.2 s, one of 1,000 for 10 ms.
+    ///
+    /// Errors: [`ChunkError`], which tells how much was committed before.
+    pub async fn bundles(&self, mods: &[FlowMod], size: NonZeroUsize) -> Result<(), ChunkError> {
+        let mut committed = 0;
+        for chunk in mods.chunks(size.get()) {
+            bundle::run(self, chunk).await.map_err(|source| ChunkError {
+                committed,
+                tried: chunk.len(),
+                source: source.shifted(committed),
+            })?;
+            committed += chunk.len();
+        }
+        Ok(())
+    }
+
+    /// Carries out each of `mods` by itself, in order, as fast as the switch takes them: one barrier behind all.
+    ///
+    /// Errors: [`BatchError`]; with [`BatchError::Refused`], those not refused have taken effect. When the future is
+    /// dropped, any number of them has.
+    pub async fn batch(&self, mods: &[FlowMod]) -> Result<(), BatchError> {
+        batch::run(self, mods).await
+    }
+
     /// Hands a frame, or several back to back, to the writer.
     async fn write(&self, frames: Bytes) -> Result<(), ConnError> {
         self.writer.send(frames).await.map_err(|_| self.shared.closed())
@@ -363,4 +454,17 @@ impl Connection {
 
 fn unexpected(expected: &'static str, got: &Message) -> ConnError {
     ConnError::Unexpected { expected, got: got.kind() }
+}
+
+/// Bytes handed to the writer at once, so that echoes come in between.
+const CHUNK: usize = 64 << 10;
+
+/// The xids for so many messages, with room for what is sent beside them.
+fn xids(messages: usize) -> Result<u32, EncodeError> {
+    const LIMIT: u32 = u32::MAX / 2;
+    u32::try_from(messages).ok().filter(|n| *n < LIMIT).ok_or(EncodeError::TooLong {
+        what: "list of messages",
+        length: messages,
+        limit: LIMIT as usize,
+    })
 }

@@ -60,7 +60,8 @@ pub use bundle::{BundleAdd, BundleControl, BundleControlType};
 pub use config::SwitchConfig;
 #[cfg(feature = "tokio")]
 pub use conn::{
-    BundleError, ConnError, Connection, Driver, Event, Options, Target, connect, connect_stream,
+    Backoff, BatchError, BundleError, ChunkError, ConnError, Connection, Driver, Event, FlowStream,
+    Generation, MultipartStream, Options, Reconnect, Refusal, Target, connect, connect_stream,
 };
 pub use error::{DecodeError, EncodeError};
 pub use error_msg::ErrorMsg;

@@ -8,31 +8,44 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::pending::{BundleState, Control};
-use super::{BundleError, ConnError, Connection};
-use crate::bundle::{ATOMIC, BundleControl, BundleControlType, ORDERED, encode_add};
+use super::{BundleError, CHUNK, ConnError, Connection};
+use crate::bundle::{
+    ATOMIC, BundleControl, BundleControlType, ORDERED, encode_add, encode_add_message,
+};
+use crate::error::EncodeError;
 use crate::flow_mod::FlowMod;
 use crate::message::Message;
 
 /// The same in every message of a bundle, or OVS destroys it.
 const FLAGS: u16 = ATOMIC | ORDERED;
 
-/// Bytes handed to the writer at once, so that echoes come in between.
-const CHUNK: usize = 64 << 10;
+/// What a bundle is made of.
+pub(super) trait Bundled: Sync {
+    /// Writes the message that adds it to a bundle.
+    fn encode_add(&self, id: u32, xid: u32, out: &mut BytesMut) -> Result<(), EncodeError>;
+}
 
-pub(super) async fn run(connection: &Connection, mods: &[FlowMod]) -> Result<(), BundleError> {
+impl Bundled for FlowMod {
+    fn encode_add(&self, id: u32, xid: u32, out: &mut BytesMut) -> Result<(), EncodeError> {
+        encode_add(id, FLAGS, self, xid, out)
+    }
+}
+
+impl Bundled for Message {
+    fn encode_add(&self, id: u32, xid: u32, out: &mut BytesMut) -> Result<(), EncodeError> {
+        encode_add_message(id, FLAGS, self, xid, out)
+    }
+}
+
+pub(super) async fn run<T: Bundled>(
+    connection: &Connection,
+    mods: &[T],
+) -> Result<(), BundleError> {
     if mods.is_empty() {
         return Ok(());
     }
-    let n = u32::try_from(mods.len()).ok().filter(|n| *n < u32::MAX / 2).ok_or(
-        BundleError::Encode {
-            index: mods.len(),
-            source: crate::EncodeError::TooLong {
-                what: "bundle",
-                length: mods.len(),
-                limit: (u32::MAX / 2) as usize,
-            },
-        },
-    )?;
+    let n = super::xids(mods.len())
+        .map_err(|source| BundleError::Encode { index: mods.len(), source })?;
     let first = connection.shared.allocate(n + BundleState::CONTROLS);
     // All of it is encoded before any of it is sent: what has no encoding costs the switch nothing.
     let chunks = encode(first, mods).await?;
@@ -50,17 +63,25 @@ pub(super) async fn run(connection: &Connection, mods: &[FlowMod]) -> Result<(),
         bundle.discard().await;
         return Err(error);
     }
-    tokio::time::timeout(timeout, bundle.commit()).await.unwrap_or(Err(BundleError::Unknown))
+    match tokio::time::timeout(timeout, bundle.commit()).await {
+        Ok(outcome) => outcome,
+        // The writer never had room for the commit.
+        Err(_) if bundle.discard => {
+            Err(BundleError::NotCommitted(ConnError::Timeout { what: "room for the commit" }))
+        }
+        Err(_) => Err(BundleError::Unknown),
+    }
 }
 
 /// Encodes the OPEN and all additions.
-async fn encode(first: u32, mods: &[FlowMod]) -> Result<Vec<Bytes>, BundleError> {
+async fn encode<T: Bundled>(first: u32, mods: &[T]) -> Result<Vec<Bytes>, BundleError> {
     let mut chunks = Vec::new();
     let mut out = BytesMut::with_capacity(2 * CHUNK);
     control(first, BundleControlType::OPEN, first, &mut out)?;
     // The additions have the xids behind that of the OPEN.
-    for ((index, flow_mod), xid) in mods.iter().enumerate().zip(first + 1..) {
-        encode_add(first, FLAGS, flow_mod, xid, &mut out)
+    for ((index, added), xid) in mods.iter().enumerate().zip(first + 1..) {
+        added
+            .encode_add(first, xid, &mut out)
             .map_err(|source| BundleError::Encode { index, source })?;
         if out.len() >= CHUNK {
             chunks.push(out.split().freeze());

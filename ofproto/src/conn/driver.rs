@@ -11,8 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::handshake::{Shaken, split_frame};
-use super::pending::Shared;
+use super::pending::{Delivery, Shared};
 use super::{ConnError, Event};
+use crate::bundle::BundleControlType;
 use crate::header::Header;
 use crate::message::Message;
 use crate::types::VERSION;
@@ -56,7 +57,9 @@ impl Driver {
         let Shaken { stream, buffer, early, .. } = shaken;
         let future = Box::pin(async move {
             let (read_half, write_half) = tokio::io::split(stream);
-            let reader = Reader { shared: Arc::clone(&shared), events, echoes: echoes.clone() };
+            let shared_by_reader = Arc::clone(&shared);
+            let reader =
+                Reader { shared: shared_by_reader, events, lost: 0, echoes: echoes.clone() };
             // Whichever ends first ends all.
             tokio::select! {
                 ended = reader.run(read_half, buffer, early) => ended,
@@ -114,21 +117,27 @@ impl Drop for End {
 struct Reader {
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
+    /// Events dropped since the caller was told of some.
+    lost: u64,
     echoes: mpsc::Sender<Bytes>,
 }
 
 impl Reader {
     async fn run(
-        self,
+        mut self,
         mut stream: impl AsyncRead + Unpin,
         mut buffer: BytesMut,
         early: Vec<Bytes>,
     ) -> Result<(), ConnError> {
-        early.iter().for_each(|frame| self.take(frame));
+        for frame in early {
+            self.take(&frame).await;
+        }
         loop {
             while let Some(frame) = split_frame(&mut buffer)? {
-                self.take(&frame);
+                self.take(&frame).await;
             }
+            // The caller may have made room since the last event.
+            self.tell_of_lost();
             buffer.reserve(READ_SIZE);
             if stream.read_buf(&mut buffer).await? == 0 {
                 return Err(ConnError::Eof);
@@ -136,23 +145,47 @@ impl Reader {
         }
     }
 
-    /// Handles one frame, without ever waiting.
-    fn take(&self, frame: &Bytes) {
+    /// Handles one frame. It waits only for a stream that has no room, and not for long.
+    async fn take(&mut self, frame: &Bytes) {
         self.shared.received.fetch_add(1, Ordering::Relaxed);
-        let (xid, message) = match Message::decode(frame) {
-            Ok(decoded) => decoded,
-            Err(error) => return self.malformed(frame, error),
+        let (xid, delivery) = match Message::decode(frame) {
+            Ok((xid, Message::EchoRequest(data))) => return self.answer(xid, data),
+            Ok((xid, message)) => (xid, self.shared.deliver(xid, message, frame.len())),
+            Err(error) => self.malformed(frame, error),
         };
-        if let Message::EchoRequest(data) = message {
-            return self.answer(xid, data);
+        match delivery {
+            Delivery::Taken => {}
+            Delivery::Unclaimed(message) => self.unclaimed(xid, message),
+            Delivery::Full(parts, part) => {
+                let patience = self.shared.options.echo_interval;
+                if tokio::time::timeout(patience, parts.send(part)).await.is_err() {
+                    // With the last sender gone, the stream ends and says why.
+                    self.shared.forget(xid);
+                    tracing::warn!(xid, "nobody takes the parts of a reply; giving it up");
+                }
+            }
         }
-        let Some(message) = self.shared.deliver(xid, message, frame.len()) else { return };
+    }
+
+    fn unclaimed(&mut self, xid: u32, message: Message) {
         let event = match message {
             Message::PacketIn(packet) => Event::PacketIn(packet),
             Message::PortStatus(status) => Event::PortStatus(status),
             Message::FlowRemoved(removed) => Event::FlowRemoved(removed),
-            // The answer to an echo of ours has said all it has to say by coming.
+            // With xid 0 nobody has asked for it: that is how a flow monitor tells of changes.
+            Message::MultipartReply(update) if xid == 0 => Event::Update(update),
+            // Replies to what was given up. The answer to an echo of ours has said all it has to say by coming.
+            Message::MultipartReply(_)
+            | Message::BarrierReply
+            | Message::FeaturesReply(_)
+            | Message::GetConfigReply(_) => {
+                self.shared.late_replies.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             Message::EchoReply(_) => return,
+            Message::BundleControl(control) if control.typ == BundleControlType::DISCARD_REPLY => {
+                return;
+            }
             Message::Error(error) => {
                 let refused = Message::decode(&error.data).ok().map(|(_, message)| message);
                 tracing::warn!(xid, %error, ?refused, "switch refused a message nobody waits for");
@@ -160,8 +193,19 @@ impl Reader {
             }
             message => Event::Other { xid, message },
         };
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+        self.tell_of_lost();
+        // Nothing comes before the word of what is missing.
+        let told = self.lost == 0;
+        if !told || matches!(self.events.try_send(event), Err(mpsc::error::TrySendError::Full(_))) {
+            self.lost += 1;
             self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the caller of events that were dropped, in their place in the queue, once there is room.
+    fn tell_of_lost(&mut self) {
+        if self.lost > 0 && self.events.try_send(Event::Lost { count: self.lost }).is_ok() {
+            self.lost = 0;
         }
     }
 
@@ -173,10 +217,10 @@ impl Reader {
         }
     }
 
-    fn malformed(&self, frame: &Bytes, error: crate::DecodeError) {
+    fn malformed(&self, frame: &Bytes, error: crate::DecodeError) -> (u32, Delivery) {
         let count = self.shared.malformed.fetch_add(1, Ordering::Relaxed);
         let header = frame.first_chunk::<{ Header::LEN }>().and_then(|h| Header::decode(*h).ok());
-        let Some(header) = header else { return };
+        let Some(header) = header else { return (0, Delivery::Taken) };
         // Of a flood of them, one line for each power of two.
         if (count + 1).is_power_of_two() {
             tracing::warn!(
@@ -185,8 +229,9 @@ impl Reader {
             );
         }
         if header.version == VERSION && header.xid != 0 {
-            self.shared.fail(header.xid, error.into());
+            return (header.xid, self.shared.fail(header.xid, error.into()));
         }
+        (header.xid, Delivery::Taken)
     }
 }
 

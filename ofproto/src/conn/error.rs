@@ -56,6 +56,9 @@ pub enum ConnError {
         /// What was awaited.
         what: &'static str,
     },
+    /// The parts of a reply were not taken in time, and the connection could not wait any longer.
+    #[error("the parts of the reply were not taken in time")]
+    NotTaken,
     /// An answer of the wrong type.
     #[error("expected a {expected}, got message type {got}")]
     Unexpected {
@@ -107,10 +110,82 @@ pub enum BundleError {
         /// Why.
         error: ErrorMsg,
     },
-    /// The connection broke or the time was up before the commit was sent. Nothing has changed.
+    /// The connection broke or the time was up before the commit was sent. Nothing has changed, unless something else
+    /// than this bundle did it.
     #[error("bundle not committed")]
     NotCommitted(#[from] ConnError),
-    /// The commit was sent and its answer did not come: it may have taken effect or not.
+    /// The commit was sent and its answer did not come: all of the bundle took effect, or none of it.
+    ///
+    /// Which, only a dump tells. Over the same connection it is answered after the commit; over a new one, OVS may
+    /// still be about to read the commit of the old one, so a dump that shows none of the bundle is no proof before
+    /// the old connection is gone from the switch.
     #[error("outcome of the bundle is unknown: no answer to its commit")]
     Unknown,
+}
+
+impl BundleError {
+    /// Whether it is certain that nothing has changed; else ask with a dump, see [`BundleError::Unknown`].
+    pub fn unchanged(&self) -> bool {
+        !matches!(self, Self::Unknown)
+    }
+
+    /// The same, of a list that begins `by` positions earlier.
+    pub(super) fn shifted(self, by: usize) -> Self {
+        match self {
+            Self::Encode { index, source } => Self::Encode { index: index + by, source },
+            Self::Refused { index, error } => Self::Refused { index: index + by, error },
+            other => other,
+        }
+    }
+}
+
+/// Bundles of which some were committed.
+#[derive(Debug, thiserror::Error)]
+#[error("{committed} flow mods committed, the next {tried} not for certain")]
+pub struct ChunkError {
+    /// Flow mods, from the beginning of the list, that took effect.
+    pub committed: usize,
+    /// Flow mods behind them whose bundle failed; those behind were not tried.
+    pub tried: usize,
+    /// Why. Positions are those in the whole list.
+    pub source: BundleError,
+}
+
+/// A message the switch refused, of many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Position in the list given.
+    pub index: usize,
+    /// Why.
+    pub error: ErrorMsg,
+}
+
+/// Why not all messages of a batch took effect, or may not have.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// A flow mod has no encoding. Nothing was sent.
+    #[error("flow mod {index} has no encoding")]
+    Encode {
+        /// Position in the list given.
+        index: usize,
+        /// Why.
+        source: EncodeError,
+    },
+    /// The switch refused some. All others took effect.
+    #[error("{total} flow mods refused")]
+    Refused {
+        /// The first of them, in the order of the list, up to [`BatchError::MAX_REFUSALS`].
+        refused: Vec<Refusal>,
+        /// How many were refused.
+        total: usize,
+    },
+    /// The connection broke or the time was up: any number of them took effect. A dump tells which.
+    #[error("outcome of the batch is unknown")]
+    Unknown(#[from] ConnError),
+}
+
+impl BatchError {
+    /// Refusals kept, so that a switch that refuses everything costs no more than this.
+    pub const MAX_REFUSALS: usize = 256;
 }

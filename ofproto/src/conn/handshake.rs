@@ -10,13 +10,21 @@ use crate::features::FeaturesReply;
 use crate::header::Header;
 use crate::hello::Hello;
 use crate::message::{Message, kind};
-use crate::types::VERSION;
+use crate::types::{NX, VERSION};
 use crate::wire::Reader;
 
 /// xids of the handshake; those of requests begin behind.
 const HELLO_XID: u32 = 1;
 const FEATURES_XID: u32 = 2;
 const CONFIG_XID: u32 = 3;
+const FORMAT_XID: u32 = 4;
+const CONTROLLER_XID: u32 = 5;
+
+/// Nicira messages of the handshake. Source: OVS `include/openflow/nicira-ext.h`.
+const SET_PACKET_IN_FORMAT: u32 = 16;
+const SET_CONTROLLER_ID: u32 = 20;
+/// `NXPIF_NXT_PACKET_IN2`: with userdata and continuation.
+const PACKET_IN2: u32 = 2;
 
 /// Messages other than the awaited ones that may come while shaking hands; a switch that sends more is not one.
 const MAX_EARLY: usize = 1024;
@@ -59,8 +67,22 @@ where
     let features = shake.await_features().await?;
     let config = SwitchConfig { flags: options.fragments, miss_send_len: options.miss_send_len };
     shake.send(&Message::SetConfig(config), CONFIG_XID).await?;
+    // In this order: SET_CONFIG sets what a packet-in carries. A refusal comes as an event under these xids.
+    if options.packet_in2 {
+        let body = Bytes::copy_from_slice(&PACKET_IN2.to_be_bytes());
+        shake.send(&nicira(SET_PACKET_IN_FORMAT, body), FORMAT_XID).await?;
+    }
+    if options.controller_id != 0 {
+        let [high, low] = options.controller_id.to_be_bytes();
+        let body = Bytes::copy_from_slice(&[0, 0, 0, 0, 0, 0, high, low]);
+        shake.send(&nicira(SET_CONTROLLER_ID, body), CONTROLLER_XID).await?;
+    }
     let Shake { stream, buffer, early } = shake;
     Ok(Shaken { stream, buffer, early, features })
+}
+
+fn nicira(typ: u32, body: Bytes) -> Message {
+    Message::Experimenter { experimenter: NX, typ, body }
 }
 
 struct Shake<S> {

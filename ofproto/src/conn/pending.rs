@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::batch::BatchState;
 use super::{ConnError, Options};
 use crate::error_msg::ErrorMsg;
 use crate::features::FeaturesReply;
-use crate::message::Message;
+use crate::message::{Message, kind};
 use crate::multipart::{MultipartReply, Reassembly};
+
+/// Parts of a stream that may wait for the caller: enough that reading and decoding overlap with what the caller does.
+const STREAM_CAPACITY: usize = 8;
 
 /// What the handles and the driver share.
 pub(super) struct Shared {
@@ -18,6 +22,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) dropped_events: AtomicU64,
     pub(super) malformed: AtomicU64,
+    pub(super) late_replies: AtomicU64,
     /// Frames received, for the driver to know that the switch lives.
     pub(super) received: AtomicU32,
     state: Mutex<State>,
@@ -34,6 +39,21 @@ struct State {
 enum Entry {
     One { reply: oneshot::Sender<Result<Message, ConnError>>, parts: Reassembly },
     Bundle(Arc<BundleState>),
+    Batch(Arc<BatchState>),
+    Stream(mpsc::Sender<Part>),
+}
+
+/// What a stream is given.
+pub(super) type Part = Result<MultipartReply, ConnError>;
+
+/// What became of a message.
+pub(super) enum Delivery {
+    /// Somebody waited for it.
+    Taken,
+    /// Nobody did.
+    Unclaimed(Message),
+    /// It belongs to a stream that has no room for it now.
+    Full(mpsc::Sender<Part>, Part),
 }
 
 impl Shared {
@@ -43,6 +63,7 @@ impl Shared {
             options,
             dropped_events: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            late_replies: AtomicU64::new(0),
             received: AtomicU32::new(0),
             state: Mutex::new(State { next_xid: 0x100, waiting: BTreeMap::new(), ended: None }),
         }
@@ -93,22 +114,64 @@ impl Shared {
         bundle
     }
 
+    /// Registers messages without answers, `n` of them from `first` on, and the barrier behind them.
+    pub(super) fn wait_for_batch(&self, first: u32, n: u32) -> Arc<BatchState> {
+        let batch = Arc::new(BatchState::new(first, n));
+        let mut state = self.state();
+        if state.ended.is_some() {
+            batch.end();
+        } else {
+            state.waiting.insert(first, Entry::Batch(Arc::clone(&batch)));
+        }
+        batch
+    }
+
+    /// Registers a request whose reply is wanted part by part.
+    pub(super) fn wait_for_parts(&self, xid: u32) -> mpsc::Receiver<Part> {
+        let (sender, receiver) = mpsc::channel(STREAM_CAPACITY);
+        let mut state = self.state();
+        if state.ended.is_none() {
+            state.waiting.insert(xid, Entry::Stream(sender));
+        }
+        receiver
+    }
+
     pub(super) fn forget(&self, xid: u32) {
         self.state().waiting.remove(&xid);
     }
 
-    /// Gives a message to whoever waits for it; back if nobody does.
-    pub(super) fn deliver(&self, xid: u32, message: Message, bytes: usize) -> Option<Message> {
+    /// Gives a message to whoever waits for it.
+    pub(super) fn deliver(&self, xid: u32, message: Message, bytes: usize) -> Delivery {
         let mut state = self.state();
         let Some((&first, entry)) = state.waiting.range_mut(..=xid).next_back() else {
-            return Some(message);
+            return Delivery::Unclaimed(message);
         };
+        let offset = xid - first;
         match entry {
-            Entry::Bundle(bundle) if xid - first < bundle.xids() => bundle.deliver(xid, message),
-            Entry::One { parts, .. } if first == xid => {
+            Entry::Bundle(bundle) if offset < bundle.xids() => {
+                bundle.deliver(xid, message).map_or(Delivery::Taken, Delivery::Unclaimed)
+            }
+            Entry::Batch(batch) if offset < batch.xids() => {
+                batch.deliver(offset, message).map_or(Delivery::Taken, Delivery::Unclaimed)
+            }
+            Entry::Stream(parts) if offset == 0 => {
+                let part = match message {
+                    Message::MultipartReply(part) => Ok(part),
+                    Message::Error(error) => {
+                        Err(ConnError::Refused { xid, request: kind::MULTIPART_REQUEST, error })
+                    }
+                    other => Err(super::unexpected("multipart reply", &other)),
+                };
+                let parts = parts.clone();
+                if !part.as_ref().is_ok_and(MultipartReply::more) {
+                    state.waiting.remove(&xid);
+                }
+                offer(parts, part)
+            }
+            Entry::One { parts, .. } if offset == 0 => {
                 let outcome = match message {
                     Message::MultipartReply(part) => match parts.push(part, bytes) {
-                        Ok(None) => return None,
+                        Ok(None) => return Delivery::Taken,
                         Ok(Some(body)) => {
                             Ok(Message::MultipartReply(MultipartReply { flags: 0, body }))
                         }
@@ -120,24 +183,29 @@ impl Shared {
                     // The caller may have given up; then the reply is of no use to anyone.
                     let _ = reply.send(outcome);
                 }
-                None
+                Delivery::Taken
             }
-            _ => Some(message),
+            _ => Delivery::Unclaimed(message),
         }
     }
 
-    /// Fails whoever waits for a message that could not be decoded; tells whether anyone did.
-    pub(super) fn fail(&self, xid: u32, error: ConnError) -> bool {
+    /// Fails whoever waits for a message that could not be decoded. A bundle or batch is not failed by it: what it
+    /// misses, it misses until its time is up.
+    pub(super) fn fail(&self, xid: u32, error: ConnError) -> Delivery {
         let mut state = self.state();
         match state.waiting.get(&xid) {
-            Some(Entry::One { .. }) => {}
-            _ => return false,
+            Some(Entry::One { .. } | Entry::Stream(_)) => {}
+            _ => return Delivery::Taken,
         }
-        if let Some(Entry::One { reply, .. }) = state.waiting.remove(&xid) {
-            // As above.
-            let _ = reply.send(Err(error));
+        match state.waiting.remove(&xid) {
+            Some(Entry::One { reply, .. }) => {
+                // As above.
+                let _ = reply.send(Err(error));
+                Delivery::Taken
+            }
+            Some(Entry::Stream(parts)) => offer(parts, Err(error)),
+            _ => Delivery::Taken,
         }
-        true
     }
 
     /// Ends everything that waits.
@@ -146,16 +214,31 @@ impl Shared {
         state.ended.get_or_insert_with(|| reason.to_owned());
         // Dropping the senders wakes the callers.
         for entry in std::mem::take(&mut state.waiting).into_values() {
-            if let Entry::Bundle(bundle) = entry {
-                bundle.end();
+            match entry {
+                Entry::Bundle(bundle) => bundle.end(),
+                Entry::Batch(batch) => batch.end(),
+                Entry::One { .. } | Entry::Stream(_) => {}
             }
         }
+    }
+
+    /// Whether the connection has ended.
+    pub(super) fn ended(&self) -> bool {
+        self.state().ended.is_some()
     }
 
     /// The error of a request that meets a connection that has ended.
     pub(super) fn closed(&self) -> ConnError {
         let reason = self.state().ended.clone();
         ConnError::Closed { reason: reason.unwrap_or_else(|| "driver dropped".to_owned()) }
+    }
+}
+
+fn offer(parts: mpsc::Sender<Part>, part: Part) -> Delivery {
+    match parts.try_send(part) {
+        Err(mpsc::error::TrySendError::Full(part)) => Delivery::Full(parts, part),
+        // The caller may have dropped the stream.
+        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Delivery::Taken,
     }
 }
 
