@@ -9,16 +9,23 @@ mod ovs;
 mod strategy;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use ovs::Switch;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
+use rust_openflow::bundle::{ATOMIC, ORDERED};
 use rust_openflow::text::{self, Names};
 use rust_openflow::{
-    Action, BundleError, Connection, Event, Field, FlowMod, FlowStats, FlowStatsRequest,
-    Instruction, Match, Message, Options, Target, UnixCtl, UnixCtlError, connect, flow_flags,
-    max_conjunctions, port,
+    Action, Backoff, BatchError, BundleControl, BundleControlType, BundleError, Connection, Event,
+    Field, FlowMod, FlowStats, FlowStatsRequest, Header, Instruction, Match, Message,
+    MultipartRequest, Options, Reconnect, Target, UnixCtl, UnixCtlError, connect, connect_stream,
+    flow_flags, max_conjunctions, port,
 };
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 /// Runs a test against a fresh switch, with its connection driven beside it.
 async fn with_switch<T>(test: impl AsyncFnOnce(&Switch, Connection) -> T) -> T {
@@ -355,4 +362,413 @@ async fn control_sockets() {
     let error = ctl.call("ofproto/trace", &["no-such-bridge", ""]).await.unwrap_err();
     assert!(matches!(error, UnixCtlError::Failed { .. }), "{error:?}");
     assert!(ctl.call("list-commands", &[]).await.unwrap().contains("fdb/show"));
+}
+
+/// The ONF, which defines the errors of bundles and flow monitors.
+const ONF: u32 = 0x4f4e_4600;
+
+fn numbered(n: u32) -> Vec<FlowMod> {
+    (0..n).map(|n| FlowMod::add(1, 10, Match::new().with(Field::Reg(0), n.into()), [])).collect()
+}
+
+async fn count(switch: &Switch) -> usize {
+    let target = Target::Unix(switch.mgmt());
+    let (connection, driver, _events) = connect(&target, Options::default()).await.unwrap();
+    tokio::select! {
+        flows = connection.dump_flows(FlowStatsRequest::default()) => flows.unwrap().len(),
+        ended = driver => panic!("connection ended: {ended:?}"),
+    }
+}
+
+/// To a group that does not exist, which OVS sees only at the commit.
+#[tokio::test]
+async fn a_missing_group_at_commit_leaves_nothing_of_flows_and_groups() {
+    with_switch(async |switch, connection| {
+        let to_group = |group, n: u128| {
+            let actions = vec![Action::Group(group)];
+            let match_ = Match::new().with(Field::Reg(0), n);
+            FlowMod::add(1, 10, match_, [Instruction::ApplyActions(actions)])
+        };
+        let group = |id: u32| {
+            // An empty group of type all: command, type, id.
+            let mut body = BytesMut::new();
+            body.put_slice(&[0, 0, 0, 0]);
+            body.put_u32(id);
+            let mut frame = BytesMut::from(&[4, 15, 0, 16, 0, 0, 0, 0][..]);
+            frame.put_slice(&body);
+            Message::decode(&frame.freeze()).unwrap().1
+        };
+        let flow = |flow: FlowMod| Message::FlowMod(flow);
+        let groups = || {
+            let mgmt = format!("unix:{}", switch.mgmt().display());
+            let text = ovs::must("ovs-ofctl", &["-O", "OpenFlow13", "dump-groups", &mgmt]);
+            text.lines().filter(|l| l.contains("group_id=")).count()
+        };
+
+        let bad = [flow(to_group(5, 1)), group(5), flow(to_group(5, 2))];
+        let error = connection.bundle_messages(&bad).await.unwrap_err();
+        assert!(error.unchanged());
+        let BundleError::Refused { index, error } = error else { panic!("{error:?}") };
+        assert_eq!((index, error.name()), (0, Some("OFPBAC_BAD_OUT_GROUP")));
+        assert_eq!((count(switch).await, groups()), (0, 0));
+
+        let good = [group(5), flow(to_group(5, 1)), flow(to_group(5, 2))];
+        connection.bundle_messages(&good).await.unwrap();
+        assert_eq!((count(switch).await, groups()), (2, 1));
+
+        // The same group again, behind a flow that would do.
+        let again = [flow(to_group(5, 3)), group(5)];
+        let error = connection.bundle_messages(&again).await.unwrap_err();
+        let BundleError::Refused { index, error } = error else { panic!("{error:?}") };
+        assert_eq!((index, error.name()), (1, Some("OFPGMFC_GROUP_EXISTS")));
+        assert_eq!((count(switch).await, groups()), (2, 1));
+
+        // What does not go into a bundle at all.
+        let error = connection.bundle_messages(&[Message::BarrierRequest]).await.unwrap_err();
+        let BundleError::Refused { index: 0, error } = error else { panic!("{error:?}") };
+        assert_eq!(error.name(), Some("OFPBFC_MSG_UNSUP"));
+    })
+    .await;
+}
+
+/// An open of a bundle that is open deletes it: whatever the other one was, both are gone.
+#[tokio::test]
+async fn a_bundle_of_the_same_id_fails_both() {
+    with_switch(async |switch, connection| {
+        // The id of a bundle is its first xid; the first of all is 0x100, and each of these takes one.
+        for id in 0x104..0x10c {
+            let open = BundleControl::new(id, BundleControlType::OPEN, ATOMIC | ORDERED);
+            connection.send(Message::BundleControl(open)).await.unwrap();
+        }
+        let error = connection.bundle(&numbered(200)).await.unwrap_err();
+        assert!(error.unchanged());
+        let BundleError::Failed { error } = error else { panic!("{error:?}") };
+        assert_eq!(error.name(), Some("OFPBFC_BAD_ID"));
+        assert_eq!(count(switch).await, 0);
+        connection.bundle(&numbered(10)).await.unwrap();
+        assert_eq!(count(switch).await, 10);
+    })
+    .await;
+}
+
+/// Reads one frame of a stream; `None` at its end.
+async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Bytes> {
+    let mut head = [0; Header::LEN];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = usize::from(Header::decode(head).unwrap().length);
+    let mut frame = BytesMut::from(&head[..]);
+    frame.resize(length, 0);
+    stream.read_exact(&mut frame[Header::LEN..]).await.ok()?;
+    Some(frame.freeze())
+}
+
+/// What stands between client and switch.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Fault {
+    /// Cut when so many messages of the bundle have passed.
+    Cut(usize),
+    /// Cut when so many have passed and the switch has answered the last of them; the answer does not pass.
+    CutAnswered(usize),
+    /// Passes no more until the switch has sent an error, then everything.
+    Hold(usize),
+}
+
+/// Carries out a bundle of these flows over a connection with a fault.
+async fn with_fault(switch: &Switch, fault: Fault, mods: &[FlowMod]) -> Result<(), BundleError> {
+    let (ours, middle) = tokio::io::duplex(1 << 16);
+    let theirs = UnixStream::connect(switch.mgmt()).await.unwrap();
+    let (mut from_client, mut to_client) = tokio::io::split(middle);
+    let (mut from_switch, mut to_switch) = tokio::io::split(theirs);
+    let (errors, mut error_seen) = tokio::sync::mpsc::channel(16);
+    let (answers, mut answered) = tokio::sync::mpsc::channel(16);
+    let (withhold, withheld) = tokio::sync::watch::channel(false);
+    let requests = async move {
+        // HELLO, features, configuration.
+        for _ in 0..3 {
+            to_switch.write_all(&frame(&mut from_client).await?).await.ok()?;
+        }
+        let mut passed = 0;
+        loop {
+            match fault {
+                Fault::Cut(n) if passed == n => return None,
+                Fault::CutAnswered(n) if passed == n => {
+                    answered.recv().await;
+                    return None::<()>;
+                }
+                Fault::Hold(n) if passed == n => {
+                    error_seen.recv().await;
+                }
+                _ => {}
+            }
+            let next = frame(&mut from_client).await?;
+            if matches!(fault, Fault::CutAnswered(n) if passed + 1 == n) {
+                withhold.send_replace(true);
+            }
+            to_switch.write_all(&next).await.ok()?;
+            passed += 1;
+        }
+    };
+    let replies = async move {
+        loop {
+            let next = frame(&mut from_switch).await?;
+            match Message::decode(&next) {
+                Ok((_, Message::Error(_))) => {
+                    // Nobody may listen.
+                    let _ = errors.try_send(());
+                }
+                Ok((_, Message::BundleControl(_))) if *withheld.borrow() => {
+                    let _ = answers.try_send(());
+                    continue;
+                }
+                _ => {}
+            }
+            if to_client.write_all(&next).await.is_err() {
+                return None::<()>;
+            }
+        }
+    };
+    // Owns both ends of both, so that they are closed when it is done.
+    let between = async move {
+        tokio::select! {
+            _ = requests => {}
+            _ = replies => {}
+        }
+    };
+    let bundle = async {
+        let (connection, mut driver, _events) =
+            connect_stream(ours, Options::default()).await.unwrap();
+        let mut bundle = std::pin::pin!(connection.bundle(mods));
+        tokio::select! {
+            outcome = &mut bundle => outcome,
+            _ = &mut driver => bundle.await,
+        }
+    };
+    tokio::join!(between, bundle).1
+}
+
+#[tokio::test]
+async fn a_connection_lost_at_each_point_leaves_all_or_nothing_and_the_caller_knows() {
+    const FLOWS: u32 = 4;
+    const CLOSED: usize = FLOWS as usize + 2;
+    const COMMITTED: usize = CLOSED + 1;
+    let switch = Switch::start();
+    let faults = (0..=COMMITTED)
+        .map(Fault::Cut)
+        .chain([1, CLOSED, COMMITTED].into_iter().map(Fault::CutAnswered));
+    for fault in faults {
+        let outcome = with_fault(&switch, fault, &numbered(FLOWS)).await;
+        let there = count(&switch).await;
+        let case = format!("{fault:?}: {there} flows, {outcome:?}");
+        assert!(there == 0 || there == FLOWS as usize, "{case}");
+        let error = outcome.as_ref().expect_err("the answer to the commit never passes");
+        if error.unchanged() {
+            assert_eq!(there, 0, "{case}");
+        }
+        match fault {
+            // Not even the switch's own end of it matters: it had not been told to commit.
+            Fault::Cut(n) | Fault::CutAnswered(n) if n < COMMITTED => {
+                assert_eq!(there, 0, "{case}");
+                assert!(error.unchanged(), "{case}");
+            }
+            Fault::CutAnswered(_) => {
+                assert_eq!(there, FLOWS as usize, "{case}");
+                assert!(matches!(error, BundleError::Unknown), "{case}");
+            }
+            _ => assert!(matches!(error, BundleError::Unknown), "{case}"),
+        }
+        with_bare(&switch, async |connection| {
+            connection.apply(Message::FlowMod(FlowMod::delete_by_cookie(0, 0))).await.unwrap();
+        })
+        .await;
+    }
+}
+
+/// As [`with_switch`], with a switch that is there.
+async fn with_bare<T>(switch: &Switch, test: impl AsyncFnOnce(Connection) -> T) -> T {
+    let target = Target::Unix(switch.mgmt());
+    let (connection, driver, _events) = connect(&target, Options::default()).await.unwrap();
+    tokio::select! {
+        result = test(connection) => result,
+        ended = driver => panic!("connection ended: {ended:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_that_the_switch_gave_up_waiting_for_changes_nothing() {
+    let switch = Switch::start();
+    switch.vsctl(&["set", "Open_vSwitch", ".", "other_config:bundle-idle-timeout=1"]);
+    // After the OPEN, after some additions, before the CLOSE.
+    for passed in [1, 3, 5] {
+        let error = with_fault(&switch, Fault::Hold(passed), &numbered(4)).await.unwrap_err();
+        assert!(error.unchanged());
+        let BundleError::Failed { error } = error else { panic!("{error:?}") };
+        assert_eq!(error.name(), Some("OFPBFC_TIMEOUT"));
+        assert_eq!(count(&switch).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn streams_batches_and_chunks() {
+    with_switch(async |switch, connection| {
+        let mut mods = numbered(20_000);
+        connection.batch(&mods).await.unwrap();
+        let mut stream = connection.stream_flows(FlowStatsRequest::default()).await.unwrap();
+        let (mut parts, mut flows) = (0, 0);
+        while let Some(part) = stream.next().await {
+            parts += 1;
+            flows += part.unwrap().len();
+        }
+        assert_eq!(flows, 20_000);
+        assert!(parts > 10, "{parts}");
+        let cleared = [FlowMod::delete_by_cookie(0, 0)];
+        connection.bundle(&cleared).await.unwrap();
+
+        // All but what was refused.
+        mods.truncate(3000);
+        let bad = || FlowMod::add(1, 10, Match::new().with(Field::TcpDst, 80), []);
+        (mods[1500], mods[2999]) = (bad(), bad());
+        let BatchError::Refused { refused, total: 2 } = connection.batch(&mods).await.unwrap_err()
+        else {
+            panic!()
+        };
+        assert_eq!(refused.iter().map(|r| r.index).collect::<Vec<_>>(), [1500, 2999]);
+        assert_eq!(refused[0].error.name(), Some("OFPBMC_BAD_PREREQ"));
+        assert_eq!(count(switch).await, 2998);
+        connection.bundle(&cleared).await.unwrap();
+
+        // The chunks before the one with the mistake.
+        let size = NonZeroUsize::new(1000).unwrap();
+        let error = connection.bundles(&mods, size).await.unwrap_err();
+        assert_eq!((error.committed, error.tried), (1000, 1000));
+        assert!(matches!(error.source, BundleError::Refused { index: 1500, .. }));
+        assert_eq!(count(switch).await, 1000);
+    })
+    .await;
+}
+
+/// The first part of a flow monitor request; `with_match` is false for what makes OVS send its memory.
+fn monitor(with_match: bool) -> Message {
+    let mut body = BytesMut::new();
+    body.put_u32(ONF);
+    body.put_u32(1870);
+    body.put_u32(7);
+    // add, delete, modify, actions, own
+    body.put_u16(0x3e);
+    body.put_u16(4);
+    body.put_u32(port::ANY);
+    body.put_slice(&[0xff, 0, 0, 0]);
+    if with_match {
+        body.put_slice(&[0, 1, 0, 4, 0, 0, 0, 0]);
+    }
+    let body = body.freeze();
+    Message::MultipartRequest(MultipartRequest::Unknown { typ: 0xffff, flags: 0, body })
+}
+
+/// Updates of a flow monitor have xid 0 and come while requests wait for answers.
+#[tokio::test]
+async fn updates_of_a_flow_monitor_are_events() {
+    let switch = Switch::start();
+    let target = Target::Unix(switch.mgmt());
+    let (connection, driver, mut events) = connect(&target, Options::default()).await.unwrap();
+    let test = async {
+        connection.request(monitor(true)).await.unwrap();
+        for flow in numbered(3) {
+            let (added, dumped) = tokio::join!(
+                connection.apply(Message::FlowMod(flow)),
+                connection.dump_flows(FlowStatsRequest::default()),
+            );
+            added.unwrap();
+            dumped.unwrap();
+        }
+        let mut updates = 0;
+        while updates < 3 {
+            match events.recv().await.unwrap() {
+                Event::Update(update) => {
+                    assert!(!update.more());
+                    updates += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(connection.dropped_events(), 0);
+    };
+    tokio::select! {
+        () = test => {}
+        ended = driver => panic!("connection ended: {ended:?}"),
+    }
+}
+
+/// A request that OVS 3.1.0 answers with 65,535 bytes of its memory, under another version: passed over.
+#[tokio::test]
+async fn bytes_of_the_switchs_memory_are_survived() {
+    with_switch(async |_, connection| {
+        connection.send(monitor(false)).await.unwrap();
+        connection.barrier().await.unwrap();
+        connection.bundle(&numbered(10)).await.unwrap();
+        let flows = connection.dump_flows(FlowStatsRequest::default()).await.unwrap();
+        assert_eq!(flows.len(), 10);
+    })
+    .await;
+}
+
+/// A packet that waits for us, with what the flow gave along and what the switch needs to go on.
+#[tokio::test]
+async fn a_paused_packet_comes_with_userdata_and_continuation() {
+    let switch = Switch::start();
+    switch.vsctl(&["add-port", "br0", "p1", "--", "set", "interface", "p1", "type=dummy"]);
+    let target = Target::Unix(switch.mgmt());
+    let options = Options { packet_in2: true, controller_id: 9, ..Options::default() };
+    let (connection, driver, mut events) = connect(&target, options).await.unwrap();
+    let test = async {
+        let line =
+            "table=0,priority=1,ip actions=controller(id=9,userdata=c0.ff.ee.57.65.69.72,pause)";
+        let flow = text::parse_flow(line).unwrap().into_add();
+        connection.bundle(&[flow]).await.unwrap();
+        let mut ctl = UnixCtl::connect(switch.path("vs.ctl")).await.unwrap();
+        let packet = "in_port(1),eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),\
+            ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)";
+        ctl.call("netdev-dummy/receive", &["p1", packet]).await.unwrap();
+        let bytes = loop {
+            let (xid, message) = match events.recv().await.unwrap() {
+                Event::Other { xid, message } => (xid, message),
+                Event::PortStatus(_) => continue,
+                other => panic!("{other:?}"),
+            };
+            let mut out = BytesMut::new();
+            message.encode(xid, &mut out).unwrap();
+            break out;
+        };
+        // NXT_PACKET_IN2
+        assert_eq!(&bytes[8..16], [0, 0, 0x23, 0x20, 0, 0, 0, 30]);
+        let userdata = [0, 7, 0, 11, 0xc0, 0xff, 0xee, 0x57, 0x65, 0x69, 0x72];
+        assert!(bytes.windows(userdata.len()).any(|w| w == userdata), "{bytes:x?}");
+        assert!(bytes.windows(2).any(|w| w == [0, 8]), "no continuation");
+    };
+    tokio::select! {
+        () = test => {}
+        ended = driver => panic!("connection ended: {ended:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_switch_is_another_generation_without_flows() {
+    let switch = Switch::start();
+    let backoff = Backoff { first: Duration::from_millis(5), ..Backoff::default() };
+    let mut connections = Reconnect::new(Target::Unix(switch.mgmt()), Options::default(), backoff);
+    for number in 1..=3 {
+        let generation = connections.next().await;
+        assert_eq!(generation.number, number);
+        let connection = generation.connection;
+        let mut driver = generation.driver;
+        let work = async {
+            assert_eq!(connection.dump_flows(FlowStatsRequest::default()).await.unwrap(), []);
+            connection.bundle(&numbered(10)).await.unwrap();
+        };
+        tokio::select! {
+            () = work => {}
+            ended = &mut driver => panic!("connection ended: {ended:?}"),
+        }
+        switch.restart();
+        assert!(driver.await.is_err());
+    }
 }

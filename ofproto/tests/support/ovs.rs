@@ -49,18 +49,7 @@ impl Switch {
                 "-vconsole:off",
             ],
         );
-        let started = Command::new("ovs-vswitchd")
-            .arg(format!("unix:{}", path("db.sock")))
-            .args(["--enable-dummy=override", "--disable-system", "--detach", "--no-chdir"])
-            .args(["-vconsole:off", &format!("--unixctl={}", path("vs.ctl"))])
-            .args([
-                format!("--pidfile={}", path("vs.pid")),
-                format!("--log-file={}", path("vs.log")),
-            ])
-            .env("OVS_RUNDIR", switch.dir.path())
-            .status()
-            .expect("this test needs Open vSwitch (ovs-vswitchd; Debian: openvswitch-switch)");
-        assert!(started.success(), "ovs-vswitchd did not start");
+        switch.start_vswitchd();
         switch.vsctl(&[
             "add-br",
             "br0",
@@ -73,6 +62,34 @@ impl Switch {
             "protocols=OpenFlow13",
         ]);
         switch
+    }
+
+    fn start_vswitchd(&self) {
+        let path = |name: &str| self.path(name).display().to_string();
+        let started = Command::new("ovs-vswitchd")
+            .arg(format!("unix:{}", path("db.sock")))
+            .args(["--enable-dummy=override", "--disable-system", "--detach", "--no-chdir"])
+            .args(["-vconsole:off", &format!("--unixctl={}", path("vs.ctl"))])
+            .args([
+                format!("--pidfile={}", path("vs.pid")),
+                format!("--log-file={}", path("vs.log")),
+            ])
+            .env("OVS_RUNDIR", self.dir.path())
+            .status()
+            .expect("this test needs Open vSwitch (ovs-vswitchd; Debian: openvswitch-switch)");
+        assert!(started.success(), "ovs-vswitchd did not start");
+    }
+
+    /// Ends the switch and starts it again; its database stays, its flows do not.
+    #[allow(dead_code, reason = "not every test that has a switch does this")]
+    pub(crate) fn restart(&self) {
+        let pid = std::fs::read_to_string(self.path("vs.pid")).unwrap();
+        kill(&self.path("vs.pid"));
+        // It removes the file as the last thing it does, and /proc tells the rest.
+        while Path::new("/proc").join(pid.trim()).exists() {
+            std::thread::yield_now();
+        }
+        self.start_vswitchd();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
