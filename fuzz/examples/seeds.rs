@@ -120,6 +120,12 @@ fn openflow() -> Result<()> {
             .to_vec();
         let apart = [&[1, fields as u8], &body[4..4 + fields], &actions].concat();
         write("openflow_flow", &format!("apart_{n}"), apart)?;
+        if fields > 0 {
+            write("openflow_match", &format!("flow_{n}"), &body[4..4 + fields])?;
+        }
+        if !actions.is_empty() {
+            write("openflow_actions", &format!("flow_{n}"), &actions)?;
+        }
     }
     let odd = FlowMod::add(1, 1, Match::new(), [Instruction::ApplyActions(vec![Action::Exit])]);
     write(
@@ -169,6 +175,29 @@ fn ovsdb() -> Result<()> {
             [b"\x07\x00\x40\x03", line.as_bytes()].concat(),
         )?;
     }
+    for (n, value) in [
+        r#"["set",[["uuid","00000000-0000-4000-8000-000000000001"],["uuid","00000000-0000-4000-8000-000000000002"]]]"#,
+        r#"["map",[["iface-id","pod"],["attached-mac","0a:58:0a:00:00:01"]]]"#,
+        r#"["map",[[30,["uuid","00000000-0000-4000-8000-000000000001"]]]]"#,
+        r#""br-int""#,
+        "7.0",
+        "true",
+        r#"["set",[]]"#,
+    ]
+    .iter()
+    .enumerate()
+    {
+        write("ovsdb_value", &format!("value_{n}"), value)?;
+    }
+    // Kind, row and two arguments each.
+    let insert = [0, 1, 3, 1];
+    write(
+        "ovsdb_update2",
+        "insert_modify_delete",
+        [insert, [3, 1, 6, 0], [2, 1, 9, 0], [1, 1, 0, 0]].concat(),
+    )?;
+    write("ovsdb_update2", "pairs", [insert, [5, 1, 0, 1], [5, 1, 0, 2], [5, 1, 0, 2]].concat())?;
+    write("ovsdb_update2", "out_of_step", [insert, insert, [4, 2, 1, 1], [1, 3, 0, 0]].concat())?;
     write("ovsdb_stream", "all", [b"\x30\x01\xff\x10", OVSDB.as_bytes()].concat())?;
     Ok(())
 }

@@ -15,20 +15,26 @@ mod text;
 pub use agent::agent_store;
 pub use api::api_change;
 pub use manifests::manifests;
-pub use openflow::{openflow_flow, openflow_message, openflow_stream};
-pub use ovsdb::ovsdb_stream;
+pub use openflow::{
+    openflow_actions, openflow_flow, openflow_match, openflow_message, openflow_stream,
+};
+pub use ovsdb::{ovsdb_stream, ovsdb_update2, ovsdb_value};
 pub use text::flow_text;
 
 /// One target's body.
 pub type Body = fn(&[u8]);
 
 /// Every target, by the name of its program and of its directory in `corpus/`.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 12] = [
     ("openflow_message", openflow_message),
     ("openflow_stream", openflow_stream),
     ("openflow_flow", openflow_flow),
+    ("openflow_match", openflow_match),
+    ("openflow_actions", openflow_actions),
     ("flow_text", flow_text),
     ("ovsdb_stream", ovsdb_stream),
+    ("ovsdb_value", ovsdb_value),
+    ("ovsdb_update2", ovsdb_update2),
     ("manifests", manifests),
     ("api_change", api_change),
     ("agent_store", agent_store),

@@ -92,6 +92,125 @@ pub fn openflow_flow(data: &[u8]) {
     settles(&framed(&frame));
 }
 
+/// The head of a flow mod that adds, up to its match.
+fn head() -> BytesMut {
+    let mut frame = BytesMut::from(&[4, 14, 0, 0, 0, 0, 0, 1][..]);
+    frame.put_bytes(0, 22);
+    frame.put_slice(&[0x80, 0]);
+    frame.put_bytes(0xff, 12);
+    frame.put_bytes(0, 4);
+    frame
+}
+
+/// The fields of a match. What can be decoded comes back with the same fields, values and masks, whatever the order,
+/// and from then on byte for byte. Nothing of it goes missing but what matches everything.
+pub fn openflow_match(data: &[u8]) {
+    let data = &data[..data.len().min(LONGEST - 1024)];
+    let mut frame = head();
+    put_match(&mut frame, data);
+    let frame = framed(&frame);
+    let Ok((_, message)) = Message::decode(&frame) else { return };
+    let once = encode(&message, 1);
+    let length = usize::from(u16::from_be_bytes([once[50], once[51]]));
+    let (mut before, mut after) = (tlvs(data), tlvs(&once[52..48 + length]));
+    before.retain(|tlv| !tlv.matches_everything());
+    before.iter_mut().for_each(Tlv::settle);
+    for tlv in &mut after {
+        assert!(!tlv.matches_everything(), "{message:?}");
+        let settled = tlv.clone();
+        tlv.settle();
+        assert_eq!(*tlv, settled, "bits outside of a mask: {message:?}");
+    }
+    before.sort();
+    after.sort();
+    assert_eq!(before.len(), after.len(), "{message:?}");
+    for (before, after) in before.iter().zip(&after) {
+        assert!(before == after || before.covered_by(after), "{before:x?} became {after:x?}");
+    }
+    let (_, again) = Message::decode(&once).expect("what was encoded can be decoded");
+    assert_eq!(again, message);
+    assert_eq!(encode(&again, 1), once);
+}
+
+/// A field of a match, as bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Tlv {
+    /// Class and number.
+    field: [u8; 3],
+    experimenter: Vec<u8>,
+    value: Vec<u8>,
+    mask: Option<Vec<u8>>,
+}
+
+impl Tlv {
+    fn matches_everything(&self) -> bool {
+        self.mask.as_ref().is_some_and(|mask| mask.iter().all(|byte| *byte == 0))
+            && (1..=16).contains(&self.value.len())
+    }
+
+    /// Clears the bits outside of the mask, and drops a mask of ones alone. Of wide values nothing is known.
+    fn settle(&mut self) {
+        let Some(mask) = self.mask.take_if(|_| (1..=16).contains(&self.value.len())) else {
+            return;
+        };
+        self.value.iter_mut().zip(&mask).for_each(|(value, mask)| *value &= mask);
+        if mask.iter().any(|byte| *byte != 0xff) {
+            self.mask = Some(mask);
+        }
+    }
+
+    /// The same field, of which `after` matches the whole: the mask had all bits that the field has.
+    fn covered_by(&self, after: &Self) -> bool {
+        let ones = |mask: &Vec<u8>| {
+            let number = mask.iter().fold(0_u128, |n, byte| n << 8 | u128::from(*byte));
+            number & number.wrapping_add(1) == 0 && number >> (8 * (mask.len() - 1)) != 0
+        };
+        (self.field, &self.experimenter, &self.value)
+            == (after.field, &after.experimenter, &after.value)
+            && after.mask.is_none()
+            && self.mask.as_ref().is_some_and(ones)
+    }
+}
+
+/// Cuts well-formed fields apart.
+fn tlvs(mut data: &[u8]) -> Vec<Tlv> {
+    let mut all = Vec::new();
+    while let Some((head, rest)) = data.split_first_chunk::<4>() {
+        let (payload, rest) = rest.split_at(usize::from(head[3]));
+        let class = [head[0], head[1]];
+        let (experimenter, payload) =
+            payload.split_at(if class == [0xff; 2] { 4.min(payload.len()) } else { 0 });
+        let masked = head[2] & 1 == 1;
+        let half = if masked { payload.len() / 2 } else { payload.len() };
+        let (value, mask) = payload.split_at(half);
+        all.push(Tlv {
+            field: [head[0], head[1], head[2] >> 1],
+            experimenter: experimenter.to_vec(),
+            value: value.to_vec(),
+            mask: masked.then(|| mask.to_vec()),
+        });
+        data = rest;
+    }
+    all
+}
+
+/// A list of actions: what can be decoded has the bytes it came from.
+pub fn openflow_actions(data: &[u8]) {
+    let actions = &data[..data.len().min(LONGEST - 1024) / 8 * 8];
+    if actions.is_empty() {
+        return;
+    }
+    let mut frame = head();
+    put_match(&mut frame, &[]);
+    frame.put_u16(4);
+    frame.put_u16((actions.len() + 8) as u16);
+    frame.put_u32(0);
+    frame.put_slice(actions);
+    let frame = framed(&frame);
+    let Ok((xid, message)) = Message::decode(&frame) else { return };
+    assert_eq!(encode(&message, xid), frame, "{message:?}");
+}
+
 fn put_match(frame: &mut BytesMut, fields: &[u8]) {
     let length = fields.len() + 4;
     frame.put_u16(1);

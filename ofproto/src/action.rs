@@ -190,14 +190,16 @@ impl Action {
             return Err(DecodeError::Length { what: "action", offset, length });
         };
         let mut body = reader.sub("action", rest)?;
+        let mut inner = body.clone();
         let known = if typ == EXPERIMENTER {
-            nicira::decode(&mut body.clone(), depth)
+            nicira::decode(&mut inner, depth)
         } else {
-            standard::decode(typ, &mut body.clone())
+            standard::decode(typ, &mut inner)
         };
-        // A body that a named action cannot hold is not an error of the list: it stays as it came.
+        // A body that a named action cannot hold is not an error of the list: it stays as it came. Neither is padding
+        // that says something.
         Ok(match known {
-            Ok(Some(action)) => action,
+            Ok(Some(action)) if inner.only_zeros() => action,
             _ => Self::Unknown { typ, body: body.bytes() },
         })
     }

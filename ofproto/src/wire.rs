@@ -73,6 +73,11 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// Whether nothing but padding is left.
+    pub(crate) fn only_zeros(&self) -> bool {
+        self.rest.iter().all(|byte| *byte == 0)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
