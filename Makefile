@@ -121,12 +121,19 @@ lint:
 	fi
 	echo "lint: clean"
 
-# ONLY="flows policy traffic" takes some of the parts.
+# ONLY="openflow flows policy traffic" takes some of the parts; openflow is the crate alone.
+BENCH_WEIR := $(filter-out openflow,$(ONLY))
 .PHONY: bench
 bench: setup
-	@echo "bench: the programs, as they are released"
-	cargo build --release -p weir-controller -p weir-agent --bins
-	cargo bench -p weir-testbed --bench weir -- $(ONLY)
+	@if [[ -z "$(ONLY)" || -n "$(filter openflow,$(ONLY))" ]]; then
+		echo "bench: the codec and the connection of ofproto"
+		cargo bench -p rust-openflow --features tokio --bench codec --bench openflow_switch
+	fi
+	if [[ -z "$(ONLY)" || -n "$(BENCH_WEIR)" ]]; then
+		echo "bench: the programs, as they are released"
+		cargo build --release -p weir-controller -p weir-agent --bins
+		cargo bench -p weir-testbed --bench weir -- $(BENCH_WEIR)
+	fi
 
 ifneq ($(wildcard fuzz/run),)
 .PHONY: fuzz

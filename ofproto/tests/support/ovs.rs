@@ -81,7 +81,7 @@ impl Switch {
     }
 
     /// Ends the switch and starts it again; its database stays, its flows do not.
-    #[allow(dead_code, reason = "not every test that has a switch does this")]
+    #[allow(dead_code, reason = "not every program that has a switch does this")]
     pub(crate) fn restart(&self) {
         let pid = std::fs::read_to_string(self.path("vs.pid")).unwrap();
         kill(&self.path("vs.pid"));
@@ -106,6 +106,7 @@ impl Switch {
     }
 
     /// The lines of a dump, without the one that names the reply.
+    #[allow(dead_code, reason = "not every program that has a switch does this")]
     pub(crate) fn dump(&self, options: &[&str]) -> Vec<String> {
         let mgmt = format!("unix:{}", self.mgmt().display());
         let args = [&["-O", "OpenFlow13"], options, &["dump-flows", &mgmt]].concat();
