@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use rust_openflow::text::{self, Names};
 use rust_openflow::{
-    Connection, FlowStatsRequest, Header, Hello, Message, MultipartRequest, Options, Target,
-    connect,
+    Connection, FlowStats, FlowStatsRequest, Header, Hello, Message, MultipartRequest, Options,
+    Target, connect,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -92,9 +92,10 @@ fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").unwrap();
 }
 
-async fn dump(connection: Connection) {
+async fn dump(connection: Connection) -> Vec<FlowStats> {
     let flows = connection.dump_flows(FlowStatsRequest::default()).await.unwrap();
     assert_eq!(flows.len(), FLOWS);
+    flows
 }
 
 async fn stream(connection: Connection) {
@@ -116,16 +117,21 @@ fn on_fresh_switch(work: impl FnOnce(&Switch) -> Duration) -> Duration {
     took
 }
 
-/// The time that work over a connection takes; connecting is not part of it.
-fn connected(runtime: &Runtime, switch: &Switch, work: impl AsyncFnOnce(Connection)) -> Duration {
+/// The time that work over a connection takes. Connecting is not part of it, nor is what becomes of the result.
+fn connected<T>(
+    runtime: &Runtime,
+    switch: &Switch,
+    work: impl AsyncFnOnce(Connection) -> T,
+) -> Duration {
     runtime.block_on(async {
         let target = Target::Unix(switch.mgmt());
         let (connection, driver, _events) = connect(&target, Options::default()).await.unwrap();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(driver);
         let begun = Instant::now();
-        work(connection).await;
+        let done = work(connection).await;
         let took = begun.elapsed();
+        drop(done);
         tasks.shutdown().await;
         took
     })

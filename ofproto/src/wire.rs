@@ -25,7 +25,11 @@ macro_rules! number {
     ($name:ident, $parser:ident, $type:ty) => {
         #[inline]
         pub(crate) fn $name(&mut self, what: &'static str) -> Result<$type, DecodeError> {
-            self.parse(what, size_of::<$type>(), $parser)
+            // Not a call for each number; what is missing is for nom to say, as below.
+            self.parse(what, size_of::<$type>(), |input| match input.split_first_chunk() {
+                Some((head, rest)) => Ok((rest, <$type>::from_be_bytes(*head))),
+                None => $parser(input),
+            })
         }
     };
 }
