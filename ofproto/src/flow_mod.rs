@@ -102,7 +102,8 @@ impl FlowMod {
         match_: Match,
         instructions: impl Into<Vec<Instruction>>,
     ) -> Self {
-        let instructions = instruction::canonical(&instructions.into()).cloned().collect();
+        let mut instructions = instructions.into();
+        instruction::make_canonical(&mut instructions);
         Self { table, priority, match_, instructions, ..Self::default() }
     }
 

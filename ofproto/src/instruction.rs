@@ -157,6 +157,12 @@ pub(crate) fn canonical(list: &[Instruction]) -> impl Iterator<Item = &Instructi
     sorted.into_iter()
 }
 
+/// As [`canonical`], in place.
+pub(crate) fn make_canonical(list: &mut Vec<Instruction>) {
+    list.retain(|instruction| !instruction.is_nothing());
+    list.sort_by_key(Instruction::rank);
+}
+
 /// Reads instructions up to the end of `reader`, in the order they came.
 pub(crate) fn decode_list(reader: &mut Reader<'_>) -> Result<Vec<Instruction>, DecodeError> {
     let mut list = Vec::with_capacity(reader.count_records(8, action::length_field));
