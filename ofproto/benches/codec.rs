@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
-use rust_openflow::{FlowStats, Header, Message, MultipartBody, MultipartReply};
+use rust_openflow::{FlowEntries, FlowStats, Header, Message, MultipartBody, MultipartReply};
 
 #[path = "support/workload.rs"]
 mod workload;
@@ -148,6 +148,21 @@ mod decode {
             for part in black_box(&parts) {
                 black_box(Message::decode(part).expect("a part"));
             }
+        });
+    }
+
+    /// Entries with their cookies, and nothing else looked at.
+    #[divan::bench]
+    fn dump_to_entries(bencher: Bencher<'_, '_>) {
+        let parts = dump();
+        bencher.counter(ItemsCount::new(FLOWS)).bench_local(|| {
+            let mut cookies = 0;
+            for part in black_box(&parts) {
+                for entry in FlowEntries::of_reply(part).expect("a part") {
+                    cookies |= entry.expect("an entry").cookie();
+                }
+            }
+            cookies
         });
     }
 }

@@ -43,7 +43,7 @@ use tokio::sync::mpsc;
 pub use driver::Driver;
 pub use error::{BatchError, BundleError, ChunkError, ConnError, Refusal};
 pub use reconnect::{Backoff, Generation, Reconnect};
-pub use stream::{FlowStream, MultipartStream};
+pub use stream::{FlowEntryStream, FlowStream, MultipartStream};
 
 use crate::error::EncodeError;
 use crate::error_msg::ErrorMsg;
@@ -348,15 +348,34 @@ impl Connection {
         self.stream(MultipartRequest::Flow(request)).await.map(FlowStream::new)
     }
 
+    /// As [`Connection::stream_flows`], without decoding the flows: each is read where and as far as the caller looks.
+    ///
+    /// Errors: as [`Connection::stream_flows`].
+    pub async fn stream_flow_entries(
+        &self,
+        request: FlowStatsRequest,
+    ) -> Result<FlowEntryStream, ConnError> {
+        let request = MultipartRequest::Flow(request);
+        self.start_stream(request, true).await.map(FlowEntryStream::new)
+    }
+
     /// The parts of any multipart reply, as they come.
     ///
     /// Errors: [`ConnError::Encode`]; [`ConnError::Closed`]; the stream's own.
     pub async fn stream(&self, request: MultipartRequest) -> Result<MultipartStream, ConnError> {
+        self.start_stream(request, false).await
+    }
+
+    async fn start_stream(
+        &self,
+        request: MultipartRequest,
+        raw: bool,
+    ) -> Result<MultipartStream, ConnError> {
         let xid = self.shared.allocate(1);
         let mut frame = BytesMut::new();
         Message::MultipartRequest(request).encode(xid, &mut frame)?;
         // Made first, so that it forgets the xid whatever happens.
-        let parts = self.shared.wait_for_parts(xid);
+        let parts = self.shared.wait_for_parts(xid, raw);
         let stream = MultipartStream::new(self.clone(), xid, parts);
         self.write(frame.freeze()).await?;
         Ok(stream)

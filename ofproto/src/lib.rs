@@ -60,8 +60,9 @@ pub use bundle::{BundleAdd, BundleControl, BundleControlType};
 pub use config::SwitchConfig;
 #[cfg(feature = "tokio")]
 pub use conn::{
-    Backoff, BatchError, BundleError, ChunkError, ConnError, Connection, Driver, Event, FlowStream,
-    Generation, MultipartStream, Options, Reconnect, Refusal, Target, connect, connect_stream,
+    Backoff, BatchError, BundleError, ChunkError, ConnError, Connection, Driver, Event,
+    FlowEntryStream, FlowStream, Generation, MultipartStream, Options, Reconnect, Refusal, Target,
+    connect, connect_stream,
 };
 pub use error::{DecodeError, EncodeError};
 pub use error_msg::ErrorMsg;
@@ -74,8 +75,8 @@ pub use hello::{Hello, HelloElement};
 pub use instruction::Instruction;
 pub use message::Message;
 pub use multipart::{
-    AggregateStats, Desc, FlowStats, FlowStatsRequest, MultipartBody, MultipartReply,
-    MultipartRequest, TableStats,
+    AggregateStats, Desc, FlowEntries, FlowEntry, FlowStats, FlowStatsRequest, MultipartBody,
+    MultipartReply, MultipartRequest, TableStats,
 };
 pub use oxm::{Field, FieldMatch, Match};
 pub use packet::{PacketIn, PacketOut};

@@ -1,6 +1,7 @@
 //! Statistics and descriptions, which may come in several parts.
 
 mod desc;
+mod entry;
 mod flow;
 mod reassembly;
 mod table;
@@ -8,6 +9,7 @@ mod table;
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use desc::Desc;
+pub use entry::{FlowEntries, FlowEntry};
 pub use flow::{AggregateStats, FlowStats, FlowStatsRequest};
 pub use reassembly::{MAX_REPLY_BYTES, Reassembly, ReassemblyError};
 pub use table::TableStats;

@@ -767,6 +767,71 @@ async fn a_stream_gives_each_part_before_the_next_one_is_sent() {
     play(&mut driver, ours, switch).await;
 }
 
+/// Not decoded, but with the same flows and the same errors.
+#[tokio::test]
+async fn a_stream_of_entries_reads_where_it_is_looked_at() {
+    let (mut peer, connection, mut driver, _events) = pair(options()).await;
+    let flow = |n: u16| FlowStats {
+        table: 3,
+        priority: n,
+        cookie: 0x1234_5678_9abc_def0,
+        packets: 7,
+        bytes: 700,
+        flags: 4,
+        match_: Match::tcp().with(Field::TcpDst, n.into()),
+        instructions: vec![rust_openflow::Instruction::GotoTable(4)],
+        ..FlowStats::default()
+    };
+    let reply = |flags, flows: Vec<FlowStats>| {
+        let body = MultipartBody::Flow(flows);
+        Message::MultipartReply(MultipartReply { flags, body })
+    };
+    let switch = async {
+        let (xid, _) = peer.read().await;
+        peer.write(xid, reply(1, vec![flow(1), flow(2)])).await;
+        peer.write(xid, reply(1, vec![])).await;
+        peer.write(xid, reply(0, vec![flow(3)])).await;
+        // The length of the second entry lies.
+        let (xid, _) = peer.read().await;
+        let mut out = BytesMut::new();
+        reply(0, vec![flow(1), flow(2)]).encode(xid, &mut out).unwrap();
+        let second = 16 + usize::from(out[17]);
+        out[second + 1] = 0xf8;
+        peer.stream.write_all(&out).await.unwrap();
+        // Ports are not flows.
+        let (xid, _) = peer.read().await;
+        let body = MultipartBody::PortDesc(vec![]);
+        peer.write(xid, Message::MultipartReply(MultipartReply { flags: 1, body })).await;
+    };
+    let all = FlowStatsRequest::default;
+    let ours = async {
+        let mut stream = connection.stream_flow_entries(all()).await.unwrap();
+        let mut entries = Vec::new();
+        while let Some(part) = stream.next().await {
+            entries.extend(part.unwrap().map(Result::unwrap));
+        }
+        assert_eq!(entries.len(), 3);
+        for (entry, n) in entries.iter().zip(1..) {
+            let flow = flow(n);
+            assert_eq!(entry.decode().unwrap(), flow);
+            assert_eq!((entry.table(), entry.priority(), entry.cookie()), (3, n, flow.cookie));
+            assert_eq!((entry.packets(), entry.byte_count(), entry.flags()), (7, 700, 4));
+            assert_eq!(entry.match_bytes().len(), flow.match_.encoded_len());
+            assert_eq!(entry.instruction_bytes(), [0, 1, 0, 8, 4, 0, 0, 0]);
+        }
+        let mut stream = connection.stream_flow_entries(all()).await.unwrap();
+        let mut lying = stream.next().await.unwrap().unwrap();
+        assert!(lying.next().unwrap().is_ok());
+        assert!(lying.next().unwrap().is_err());
+        assert!(lying.next().is_none());
+        let mut stream = connection.stream_flow_entries(all()).await.unwrap();
+        let error = stream.next().await.unwrap();
+        assert!(matches!(error, Err(ConnError::Decode(_))), "{error:?}");
+        assert!(stream.next().await.is_none());
+    };
+    play(&mut driver, ours, switch).await;
+}
+
 /// Memory for a few parts and no more; and other requests have their answers after a while.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_takes_from_is_given_up() {

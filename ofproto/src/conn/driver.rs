@@ -15,7 +15,7 @@ use super::pending::{Delivery, Shared};
 use super::{ConnError, Event};
 use crate::bundle::BundleControlType;
 use crate::header::Header;
-use crate::message::Message;
+use crate::message::{Message, kind};
 use crate::types::VERSION;
 
 /// Frames, or runs of frames, that may wait for the writer: enough to keep the socket busy, little enough that a
@@ -148,10 +148,13 @@ impl Reader {
     /// Handles one frame. It waits only for a stream that has no room, and not for long.
     async fn take(&mut self, frame: &Bytes) {
         self.shared.received.fetch_add(1, Ordering::Relaxed);
-        let (xid, delivery) = match Message::decode(frame) {
-            Ok((xid, Message::EchoRequest(data))) => return self.answer(xid, data),
-            Ok((xid, message)) => (xid, self.shared.deliver(xid, message, frame.len())),
-            Err(error) => self.malformed(frame, error),
+        let (xid, delivery) = match self.as_it_is(frame) {
+            Some(delivered) => delivered,
+            None => match Message::decode(frame) {
+                Ok((xid, Message::EchoRequest(data))) => return self.answer(xid, data),
+                Ok((xid, message)) => (xid, self.shared.deliver(xid, message, frame.len())),
+                Err(error) => self.malformed(frame, error),
+            },
         };
         match delivery {
             Delivery::Taken => {}
@@ -165,6 +168,15 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// A part of a reply that is wanted without being decoded.
+    fn as_it_is(&self, frame: &Bytes) -> Option<(u32, Delivery)> {
+        let header = Header::decode(*frame.first_chunk()?).ok()?;
+        if (header.version, header.typ) != (VERSION, kind::MULTIPART_REPLY) {
+            return None;
+        }
+        Some((header.xid, self.shared.deliver_frame(header.xid, frame)?))
     }
 
     fn unclaimed(&mut self, xid: u32, message: Message) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::batch::BatchState;
@@ -11,7 +12,7 @@ use super::{ConnError, Options};
 use crate::error_msg::ErrorMsg;
 use crate::features::FeaturesReply;
 use crate::message::{Message, kind};
-use crate::multipart::{MultipartReply, Reassembly};
+use crate::multipart::{MORE, MultipartReply, Reassembly};
 
 /// Parts of a stream that may wait for the caller: enough that reading and decoding overlap with what the caller does.
 const STREAM_CAPACITY: usize = 8;
@@ -40,11 +41,30 @@ enum Entry {
     One { reply: oneshot::Sender<Result<Message, ConnError>>, parts: Reassembly },
     Bundle(Arc<BundleState>),
     Batch(Arc<BatchState>),
-    Stream(mpsc::Sender<Part>),
+    Stream { parts: mpsc::Sender<Part>, raw: bool },
 }
 
 /// What a stream is given.
-pub(super) type Part = Result<MultipartReply, ConnError>;
+pub(super) type Part = Result<Body, ConnError>;
+
+/// One part of a reply, as its stream wants it.
+#[derive(Debug)]
+pub(super) enum Body {
+    Values(MultipartReply),
+    /// The whole message, not looked at.
+    Frame(Bytes),
+}
+
+impl Body {
+    /// Whether more parts follow.
+    pub(super) fn more(&self) -> bool {
+        match self {
+            Self::Values(part) => part.more(),
+            // The low byte of the flags, behind header and type.
+            Self::Frame(frame) => frame.get(11).is_some_and(|flags| u16::from(*flags) & MORE != 0),
+        }
+    }
+}
 
 /// What became of a message.
 pub(super) enum Delivery {
@@ -126,12 +146,12 @@ impl Shared {
         batch
     }
 
-    /// Registers a request whose reply is wanted part by part.
-    pub(super) fn wait_for_parts(&self, xid: u32) -> mpsc::Receiver<Part> {
+    /// Registers a request whose reply is wanted part by part, with `raw` not decoded.
+    pub(super) fn wait_for_parts(&self, xid: u32, raw: bool) -> mpsc::Receiver<Part> {
         let (sender, receiver) = mpsc::channel(STREAM_CAPACITY);
         let mut state = self.state();
         if state.ended.is_none() {
-            state.waiting.insert(xid, Entry::Stream(sender));
+            state.waiting.insert(xid, Entry::Stream { parts: sender, raw });
         }
         receiver
     }
@@ -154,16 +174,16 @@ impl Shared {
             Entry::Batch(batch) if offset < batch.xids() => {
                 batch.deliver(offset, message).map_or(Delivery::Taken, Delivery::Unclaimed)
             }
-            Entry::Stream(parts) if offset == 0 => {
+            Entry::Stream { parts, .. } if offset == 0 => {
                 let part = match message {
-                    Message::MultipartReply(part) => Ok(part),
+                    Message::MultipartReply(part) => Ok(Body::Values(part)),
                     Message::Error(error) => {
                         Err(ConnError::Refused { xid, request: kind::MULTIPART_REQUEST, error })
                     }
                     other => Err(super::unexpected("multipart reply", &other)),
                 };
                 let parts = parts.clone();
-                if !part.as_ref().is_ok_and(MultipartReply::more) {
+                if !part.as_ref().is_ok_and(Body::more) {
                     state.waiting.remove(&xid);
                 }
                 offer(parts, part)
@@ -189,12 +209,23 @@ impl Shared {
         }
     }
 
+    /// Gives the frame of a multipart reply to the stream that wants it as it is, if there is one.
+    pub(super) fn deliver_frame(&self, xid: u32, frame: &Bytes) -> Option<Delivery> {
+        let mut state = self.state();
+        let Some(Entry::Stream { parts, raw: true }) = state.waiting.get(&xid) else { return None };
+        let (parts, part) = (parts.clone(), Body::Frame(frame.clone()));
+        if !part.more() {
+            state.waiting.remove(&xid);
+        }
+        Some(offer(parts, Ok(part)))
+    }
+
     /// Fails whoever waits for a message that could not be decoded. A bundle or batch is not failed by it: what it
     /// misses, it misses until its time is up.
     pub(super) fn fail(&self, xid: u32, error: ConnError) -> Delivery {
         let mut state = self.state();
         match state.waiting.get(&xid) {
-            Some(Entry::One { .. } | Entry::Stream(_)) => {}
+            Some(Entry::One { .. } | Entry::Stream { .. }) => {}
             _ => return Delivery::Taken,
         }
         match state.waiting.remove(&xid) {
@@ -203,7 +234,7 @@ impl Shared {
                 let _ = reply.send(Err(error));
                 Delivery::Taken
             }
-            Some(Entry::Stream(parts)) => offer(parts, Err(error)),
+            Some(Entry::Stream { parts, .. }) => offer(parts, Err(error)),
             _ => Delivery::Taken,
         }
     }
@@ -217,7 +248,7 @@ impl Shared {
             match entry {
                 Entry::Bundle(bundle) => bundle.end(),
                 Entry::Batch(batch) => batch.end(),
-                Entry::One { .. } | Entry::Stream(_) => {}
+                Entry::One { .. } | Entry::Stream { .. } => {}
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use tokio::sync::mpsc;
 
-use super::pending::Part;
+use super::pending::{Body, Part};
 use super::{ConnError, Connection};
-use crate::multipart::{FlowStats, MultipartBody, MultipartReply};
+use crate::multipart::{FlowEntries, FlowStats, MultipartBody};
 
 /// The parts of a multipart reply, as they come.
 ///
@@ -30,6 +30,14 @@ impl MultipartStream {
     /// Errors: [`ConnError::Refused`]; [`ConnError::Timeout`] when no part comes for as long as a request may take;
     /// [`ConnError::NotTaken`]; [`ConnError::Closed`]; [`ConnError::Decode`].
     pub async fn next(&mut self) -> Option<Result<MultipartBody, ConnError>> {
+        Some(match self.part().await? {
+            Ok(Body::Values(part)) => Ok(part.body),
+            Ok(Body::Frame(_)) => Err(ConnError::UnexpectedBody { expected: "decoded part" }),
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn part(&mut self) -> Option<Part> {
         if self.done {
             return None;
         }
@@ -40,8 +48,8 @@ impl MultipartStream {
             Ok(None) => Err(ConnError::NotTaken),
             Err(_) => Err(ConnError::Timeout { what: "next part of the reply" }),
         };
-        self.done = !part.as_ref().is_ok_and(MultipartReply::more);
-        Some(part.map(|part| part.body))
+        self.done = !part.as_ref().is_ok_and(Body::more);
+        Some(part)
     }
 }
 
@@ -75,5 +83,29 @@ impl FlowStream {
             }
             Err(error) => Err(error),
         })
+    }
+}
+
+/// The flows of a dump, part by part and not decoded: see [`MultipartStream`], which this is.
+#[derive(Debug)]
+pub struct FlowEntryStream {
+    parts: MultipartStream,
+}
+
+impl FlowEntryStream {
+    pub(super) fn new(parts: MultipartStream) -> Self {
+        Self { parts }
+    }
+
+    /// The next flows; `None` behind the last ones and behind an error. A part may be empty.
+    ///
+    /// Errors: as [`MultipartStream::next`].
+    pub async fn next(&mut self) -> Option<Result<FlowEntries, ConnError>> {
+        let entries = self.parts.part().await?.and_then(|part| match part {
+            Body::Frame(frame) => Ok(FlowEntries::of_reply(&frame)?),
+            Body::Values(_) => Err(ConnError::UnexpectedBody { expected: "flow statistics" }),
+        });
+        self.parts.done |= entries.is_err();
+        Some(entries)
     }
 }
