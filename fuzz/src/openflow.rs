@@ -150,7 +150,7 @@ impl Tlv {
 
     /// Clears the bits outside of the mask, and drops a mask of ones alone. Of wide values nothing is known.
     fn settle(&mut self) {
-        let Some(mask) = self.mask.take_if(|_| (1..=16).contains(&self.value.len())) else {
+        let Some(mask) = self.mask.take_if(|_| self.value.len() <= 16) else {
             return;
         };
         self.value.iter_mut().zip(&mask).for_each(|(value, mask)| *value &= mask);
@@ -163,7 +163,7 @@ impl Tlv {
     fn covered_by(&self, after: &Self) -> bool {
         let ones = |mask: &Vec<u8>| {
             let number = mask.iter().fold(0_u128, |n, byte| n << 8 | u128::from(*byte));
-            number & number.wrapping_add(1) == 0 && number >> (8 * (mask.len() - 1)) != 0
+            number & number.wrapping_add(1) == 0 && mask.first().is_some_and(|byte| *byte != 0)
         };
         (self.field, &self.experimenter, &self.value)
             == (after.field, &after.experimenter, &after.value)

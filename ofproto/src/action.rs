@@ -182,6 +182,20 @@ impl Action {
         }
     }
 
+    /// Whether this is what `body`, behind type and length, says: padding may say more.
+    fn writes(&self, typ: u16, body: &Reader<'_>) -> bool {
+        match self {
+            // The most frequent ones, which have no padding but at the end.
+            Self::Output { .. } | Self::RegLoad { .. } | Self::Conjunction { .. } => true,
+            other => {
+                let mut out = BytesMut::with_capacity(body.len() + 4);
+                other.encode(&mut out).is_ok()
+                    && out.get(..2) == Some(&typ.to_be_bytes()[..])
+                    && out.get(4..) == Some(body.rest())
+            }
+        }
+    }
+
     fn decode(reader: &mut Reader<'_>, depth: u8) -> Result<Self, DecodeError> {
         let offset = reader.offset();
         let typ = reader.u16("action type")?;
@@ -196,10 +210,10 @@ impl Action {
         } else {
             standard::decode(typ, &mut inner)
         };
-        // A body that a named action cannot hold is not an error of the list: it stays as it came. Neither is padding
-        // that says something.
+        // A body that a named action cannot hold, or would write differently, is not an error of the list: it stays as
+        // it came.
         Ok(match known {
-            Ok(Some(action)) if inner.only_zeros() => action,
+            Ok(Some(action)) if inner.only_zeros() && action.writes(typ, &body) => action,
             _ => Self::Unknown { typ, body: body.bytes() },
         })
     }

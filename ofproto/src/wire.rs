@@ -77,6 +77,11 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// What is left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether nothing but padding is left.
     pub(crate) fn only_zeros(&self) -> bool {
         self.rest.iter().all(|byte| *byte == 0)
