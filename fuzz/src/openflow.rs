@@ -140,17 +140,20 @@ struct Tlv {
     experimenter: Vec<u8>,
     value: Vec<u8>,
     mask: Option<Vec<u8>>,
+    /// Longer than any named field, of odd length, or without room for its experimenter: kept as it came.
+    opaque: bool,
 }
 
 impl Tlv {
     fn matches_everything(&self) -> bool {
-        self.mask.as_ref().is_some_and(|mask| mask.iter().all(|byte| *byte == 0))
-            && (1..=16).contains(&self.value.len())
+        !self.opaque
+            && !self.value.is_empty()
+            && self.mask.as_ref().is_some_and(|mask| mask.iter().all(|byte| *byte == 0))
     }
 
-    /// Clears the bits outside of the mask, and drops a mask of ones alone. Of wide values nothing is known.
+    /// Clears the bits outside of the mask, and drops a mask of ones alone. Of opaque ones nothing is known.
     fn settle(&mut self) {
-        let Some(mask) = self.mask.take_if(|_| self.value.len() <= 16) else {
+        let Some(mask) = self.mask.take_if(|_| !self.opaque) else {
             return;
         };
         self.value.iter_mut().zip(&mask).for_each(|(value, mask)| *value &= mask);
@@ -183,11 +186,14 @@ fn tlvs(mut data: &[u8]) -> Vec<Tlv> {
         let masked = head[2] & 1 == 1;
         let half = if masked { payload.len() / 2 } else { payload.len() };
         let (value, mask) = payload.split_at(half);
+        let short = class == [0xff; 2] && experimenter.len() < 4;
+        let odd = masked && value.len() != mask.len();
         all.push(Tlv {
             field: [head[0], head[1], head[2] >> 1],
             experimenter: experimenter.to_vec(),
             value: value.to_vec(),
             mask: masked.then(|| mask.to_vec()),
+            opaque: short || odd || half > 16,
         });
         data = rest;
     }

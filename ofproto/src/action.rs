@@ -186,7 +186,7 @@ impl Action {
     fn writes(&self, typ: u16, body: &Reader<'_>) -> bool {
         match self {
             // The most frequent ones, which have no padding but at the end.
-            Self::Output { .. } | Self::RegLoad { .. } | Self::Conjunction { .. } => true,
+            Self::Output { .. } | Self::Conjunction { .. } => true,
             other => {
                 let mut out = BytesMut::with_capacity(body.len() + 4);
                 other.encode(&mut out).is_ok()

@@ -52,3 +52,18 @@ fn padding_behind_an_action_is_kept() {
     let (sent, back) = reencoded(&[], &resubmit);
     assert_eq!(sent, back);
 }
+
+/// The mask bit in the header of the field that `load` writes to.
+#[test]
+fn a_mask_bit_in_the_header_of_load_is_kept() {
+    let load = |field: [u8; 4]| {
+        let mut load = vec![0xff, 0xff, 0, 24, 0, 0, 0x23, 0x20, 0, 7, 0, 31];
+        load.extend(field);
+        load.extend([0, 0, 0, 0, 0, 0, 0, 1]);
+        load
+    };
+    for field in [[0xff, 0, 7, 15], [0, 1, 1, 4]] {
+        let (sent, back) = reencoded(&[], &load(field));
+        assert_eq!(sent, back);
+    }
+}
