@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 
-use super::{FLOW, FlowStats};
+use super::FlowStats;
 use crate::error::DecodeError;
 use crate::header;
 use crate::message::kind;
 use crate::wire::{Reader, padding};
 
+/// Multipart type of flow statistics.
+const FLOW: u16 = 1;
 /// Bytes of an entry before its match.
 const FIXED: usize = 48;
 
