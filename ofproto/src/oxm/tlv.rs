@@ -53,8 +53,8 @@ impl FieldMatch {
         if !field.exists() {
             return Err(EncodeError::NoSuchField { field });
         }
+        let bytes = field.bytes();
         field.check_header()?;
-        let (bytes, exact) = (field.bytes(), self.is_exact());
         let limit = ones(u16::from(bytes) * 8);
         for number in [self.value, self.mask] {
             if number > limit {
@@ -62,7 +62,7 @@ impl FieldMatch {
             }
         }
         let header = field.header();
-        if exact {
+        if self.is_exact() {
             out.put_u32(header);
         } else {
             out.put_u32((header | HAS_MASK) + u32::from(bytes));
@@ -71,7 +71,7 @@ impl FieldMatch {
             out.put_u32(experimenter);
         }
         put_uint(out, self.value, bytes.into());
-        if !exact {
+        if !self.is_exact() {
             put_uint(out, self.mask, bytes.into());
         }
         Ok(())
