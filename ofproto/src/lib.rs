@@ -31,10 +31,12 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 pub mod action;
+mod async_config;
 pub mod bundle;
 pub mod config;
 #[cfg(feature = "tokio")]
 pub mod conn;
+mod ct_flush;
 mod error;
 mod error_msg;
 mod features;
@@ -45,17 +47,26 @@ mod header;
 mod hello;
 mod instruction;
 mod message;
+mod meter_mod;
 pub mod multipart;
 pub mod oxm;
 mod packet;
+mod packet_in2;
 mod port_status;
+mod property;
+mod queue;
+mod requestforward;
+mod role;
+mod table_mod;
 pub mod text;
+mod tlv_table;
 pub mod types;
 #[cfg(feature = "tokio")]
 pub mod unixctl;
 mod wire;
 
 pub use action::{Action, ControllerAction, CtAction, NatAction, NatRange};
+pub use async_config::{AsyncConfig, AsyncConfig2, AsyncProperty};
 pub use bundle::{BundleAdd, BundleControl, BundleControlType};
 pub use config::SwitchConfig;
 #[cfg(feature = "tokio")]
@@ -64,6 +75,7 @@ pub use conn::{
     FlowEntryStream, FlowStream, Generation, MultipartStream, Options, Reconnect, Refusal, Target,
     connect, connect_stream,
 };
+pub use ct_flush::{CtFlush, CtFlushProperty, CtTupleProperty};
 pub use error::{DecodeError, EncodeError};
 pub use error_msg::ErrorMsg;
 pub use features::FeaturesReply;
@@ -74,13 +86,22 @@ pub use header::Header;
 pub use hello::{Hello, HelloElement};
 pub use instruction::Instruction;
 pub use message::Message;
+pub use meter_mod::{MeterBand, MeterMod, meter_flags, meter_id};
 pub use multipart::{
-    AggregateStats, Desc, FlowEntries, FlowEntry, FlowStats, FlowStatsRequest, MultipartBody,
-    MultipartReply, MultipartRequest, TableStats,
+    AggregateStats, Counters, Desc, FlowChange, FlowEntries, FlowEntry, FlowMonitorRequest,
+    FlowStats, FlowStatsRequest, FlowUpdate, GroupDesc, GroupFeatures, GroupStats, MeterConfig,
+    MeterFeatures, MeterStats, MultipartBody, MultipartReply, MultipartRequest, PortStats,
+    QueueStats, TableFeatures, TableProperty, TableStats,
 };
 pub use oxm::{Field, FieldMatch, Match};
 pub use packet::{PacketIn, PacketOut};
+pub use packet_in2::{NxtPacketIn, PacketIn2, PacketInProperty};
 pub use port_status::{PortDesc, PortMod, PortStatus};
+pub use queue::{QueueConfig, QueueConfigReply, QueueProperty};
+pub use requestforward::RequestForward;
+pub use role::{Role, RoleStatus};
+pub use table_mod::TableMod;
+pub use tlv_table::{TlvMap, TlvTableMod, TlvTableReply};
 pub use types::{MacAddr, TABLE_ALL, port};
 #[cfg(feature = "tokio")]
 pub use unixctl::{UnixCtl, UnixCtlError};

@@ -1,5 +1,7 @@
 //! One reply from its parts.
 
+use bytes::BytesMut;
+
 use super::{MultipartBody, MultipartReply};
 
 /// The most a reply may take, in bytes on the wire: a dump of a million flows of 96 bytes, with room. A peer that
@@ -47,19 +49,39 @@ impl Reassembly {
             return Err(ReassemblyError::TooLong { limit: MAX_REPLY_BYTES });
         }
         let more = part.more();
-        match (&mut self.body, part.body) {
-            (slot @ None, body) => *slot = Some(body),
-            (Some(MultipartBody::Flow(all)), MultipartBody::Flow(part)) => all.extend(part),
-            (Some(MultipartBody::Table(all)), MultipartBody::Table(part)) => all.extend(part),
-            (Some(MultipartBody::PortDesc(all)), MultipartBody::PortDesc(part)) => all.extend(part),
-            (
-                Some(MultipartBody::Unknown { typ, body }),
-                MultipartBody::Unknown { typ: other, body: part },
-            ) if *typ == other => {
-                *body = [&body[..], &part[..]].concat().into();
-            }
-            _ => return Err(ReassemblyError::KindChanged),
+        match &mut self.body {
+            None => self.body = Some(part.body),
+            Some(whole) => append(whole, part.body)?,
         }
         Ok(if more { None } else { self.body.take() })
     }
+}
+
+/// Appends a part of the same kind.
+fn append(whole: &mut MultipartBody, part: MultipartBody) -> Result<(), ReassemblyError> {
+    macro_rules! lists {
+        ($($kind:ident)*) => {
+            match (whole, part) {
+                $((MultipartBody::$kind(all), MultipartBody::$kind(part)) => all.extend(part),)*
+                (
+                    MultipartBody::Unknown { typ, body },
+                    MultipartBody::Unknown { typ: other, body: part },
+                ) if *typ == other => {
+                    // Every part of an experimenter's kind begins with its numbers.
+                    let numbers = if *typ == super::kind::EXPERIMENTER { 8 } else { 0 };
+                    let again = body.get(..numbers) == part.get(..numbers);
+                    let rest = part.get(if again { numbers } else { 0 }..).unwrap_or_default();
+                    let whole = std::mem::take(body).try_into_mut();
+                    let mut whole = whole.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+                    whole.extend_from_slice(rest);
+                    *body = whole.freeze();
+                }
+                _ => return Err(ReassemblyError::KindChanged),
+            }
+        };
+    }
+    lists! {
+        Flow Table Port Queue Group GroupDesc Meter MeterConfig TableFeatures PortDesc FlowMonitor
+    }
+    Ok(())
 }
