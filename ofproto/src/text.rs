@@ -10,6 +10,7 @@
 mod action;
 mod flow;
 mod matching;
+mod message;
 mod parse;
 mod parse_action;
 mod parse_match;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use flow::{flow, flow_mod, flow_without_stats};
+pub use message::{message, message_name, print};
 pub use parse::{FlowText, ParseError, TextStats, parse_flow, parse_flow_with};
 
 use crate::action::Action;
