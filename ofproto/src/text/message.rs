@@ -19,6 +19,7 @@ use crate::error::DecodeError;
 use crate::header::Header;
 use crate::message::Message;
 use crate::multipart::{MultipartBody, MultipartReply, MultipartRequest};
+use crate::port_status::PortDesc;
 use crate::types::VERSION;
 
 /// A message as `ovs-ofctl --no-names ofp-print` of OVS 3.1 prints it, with the line break that ends it; ports and
@@ -190,7 +191,9 @@ fn show(out: &mut String, xid: u32, message: &Message, names: &Names) -> fmt::Re
             names.write_port(out, *port)
         }
         Message::QueueGetConfigReply(reply) => small::queue_config(out, reply, names),
-        Message::RoleRequest(role) => small::role(out, role, role.role != 0),
+        Message::RoleRequest(role) => {
+            small::role(out, role, role.role != 0 && role.generation_id != u64::MAX)
+        }
         Message::RoleReply(role) => small::role(out, role, role.generation_id != u64::MAX),
         Message::RoleStatus(status) => small::role_status(out, status),
         Message::GetAsyncReply(config)
@@ -314,7 +317,10 @@ fn show_reply(out: &mut String, reply: &MultipartReply, names: &Names) -> fmt::R
         MultipartBody::TableFeatures(tables) => table_features::show(out, tables, names),
         MultipartBody::PortDesc(ports) => {
             out.push('\n');
-            ports.iter().try_for_each(|port| port::desc(out, port, names))
+            // Sorted by the 16 bits of a port in OVS.
+            let mut sorted: Vec<&PortDesc> = ports.iter().collect();
+            sorted.sort_by_key(|port| port.port & 0xffff);
+            sorted.into_iter().try_for_each(|port| port::desc(out, port, names))
         }
         MultipartBody::FlowMonitor(updates) => {
             updates.iter().try_for_each(|update| flow::update(out, update, names))
@@ -472,7 +478,7 @@ fn write_dump(out: &mut String, bytes: &[u8], ascii: bool) -> fmt::Result {
                 None => out.push_str("  "),
             }
             match at {
-                7 if line.len() > 8 => out.push('-'),
+                7 if line.len() >= 8 => out.push('-'),
                 15 => {}
                 _ => out.push(' '),
             }
@@ -524,12 +530,15 @@ fn write_bits(
     write!(out, "{rest:#x}")
 }
 
-/// Seconds: three decimals if they say all, else nine, none if there are none.
+/// Seconds: three decimals if they say all, else as many as it takes, none if there are none.
 fn write_duration(out: &mut String, sec: u32, nsec: u32) -> fmt::Result {
     match nsec {
         0 => write!(out, "{sec}s"),
         _ if nsec.is_multiple_of(1_000_000) => write!(out, "{sec}.{:03}s", nsec / 1_000_000),
-        _ => write!(out, "{sec}.{nsec:09}s"),
+        _ => {
+            let digits = format!("{nsec:09}");
+            write!(out, "{sec}.{}s", digits.trim_end_matches('0'))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use rust_openflow::bundle::BundleControlType;
 use rust_openflow::*;
 
 use crate::{packets, strategy};
@@ -97,8 +98,11 @@ fn flow_mods() -> BoxedStrategy<FlowMod> {
 fn buckets(typ: u8) -> BoxedStrategy<Vec<Bucket>> {
     let weight = if typ == 1 { (1..100_u16).boxed() } else { Just(0).boxed() };
     let none = 0xffff_ffff_u32;
-    let watch = move |values: BoxedStrategy<u32>| prop_oneof![2 => Just(none), 1 => values];
-    let watch_port = if typ == 3 { (1..0xff00_u32).boxed() } else { watch((1..0xff00_u32).boxed()).boxed() };
+    // OVS refuses to watch anything for an indirect group.
+    let watch = move |values: BoxedStrategy<u32>| {
+        if typ == 2 { Just(none).boxed() } else { prop_oneof![2 => Just(none), 1 => values].boxed() }
+    };
+    let watch_port = if typ == 3 { (1..0xff00_u32).boxed() } else { watch((1..0xff00_u32).boxed()) };
     let bucket = (weight, watch_port, watch((0..0xffff_ff00_u32).boxed()), actions()).prop_map(
         |(weight, watch_port, watch_group, actions)| Bucket { weight, watch_port, watch_group, actions },
     );
@@ -254,7 +258,7 @@ fn queue_stats() -> BoxedStrategy<QueueStats> {
 
 /// Fields as they stand in the table features of OVS, some with a mask.
 fn oxm_ids(masks: bool) -> BoxedStrategy<Vec<multipart::OxmId>> {
-    let fields: Vec<_> = oxm::Field::table().iter().map(|info| (info.field, info.maskable)).collect();
+    let fields: Vec<_> = Field::table().iter().map(|info| (info.field, info.maskable)).collect();
     vec((proptest::sample::select(fields), any::<bool>()), 0..8)
         .prop_map(move |list| {
             let id = |(field, maskable, wish): (Field, bool, bool)| {
@@ -275,6 +279,17 @@ fn ids(types: Vec<u16>) -> BoxedStrategy<Vec<multipart::FeatureId>> {
             types.into_iter().map(|typ| multipart::FeatureId { typ, body: Bytes::new() }).collect()
         })
         .boxed()
+}
+
+fn emptied(property: &TableProperty) -> TableProperty {
+    use TableProperty as P;
+    match property {
+        P::Instructions(typ, _) => P::Instructions(*typ, vec![]),
+        P::NextTables(typ, _) => P::NextTables(*typ, Bytes::new()),
+        P::Actions(typ, _) => P::Actions(*typ, vec![]),
+        P::Fields(typ, _) => P::Fields(*typ, vec![]),
+        P::Unknown { typ, .. } => P::Unknown { typ: *typ, body: Bytes::new() },
+    }
 }
 
 fn table_features() -> BoxedStrategy<TableFeatures> {
@@ -332,7 +347,8 @@ fn table_features() -> BoxedStrategy<TableFeatures> {
             properties.push(P::Fields(8, match_));
             properties.push(P::Fields(10, wildcards));
             if none {
-                properties.clear();
+                // Every list must be there, even an empty one.
+                properties = properties.iter().map(emptied).collect();
             }
             let (metadata_match, metadata_write) = if none { (0, 0) } else { metadata };
             TableFeatures {
@@ -689,7 +705,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
         (0..1200_u16).prop_map(QueueProperty::MinRate),
         (0..1200_u16).prop_map(QueueProperty::MaxRate),
     ];
-    let queues = (plain_port(), vec((any::<u32>(), vec(queue_property, 0..3)), 0..3)).prop_map(
+    let queues = (prop_oneof![Just(0), plain_port()], vec((any::<u32>(), vec(queue_property, 0..3)), 0..3)).prop_map(
         |(port, queues)| {
             let queue = |(queue, properties)| QueueConfig { queue, port, properties };
             QueueConfigReply { port, queues: queues.into_iter().map(queue).collect() }
@@ -736,12 +752,17 @@ pub(crate) fn kinds() -> Vec<Kind> {
     );
     let aggregate = any::<(u64, u64, u32)>()
         .prop_map(|(packets, bytes, flows)| B::Aggregate(AggregateStats { packets, bytes, flows }));
-    let async2 = vec((0..12_u16, 0..2_u32), 0..6).prop_map(|list| {
-        let mask = |(typ, mask)| AsyncProperty::Mask { typ, mask };
+    let async2 = vec((0..12_u16, any::<u32>()), 0..6).prop_map(|list| {
+        // OVS refuses bits beyond these.
+        let allowed = [0x07, 0x07, 0x3f, 0x07, 0x18, 0x03];
+        let mask = |(typ, mask): (u16, u32)| AsyncProperty::Mask {
+            typ,
+            mask: mask & allowed[usize::from(typ / 2)],
+        };
         Message::SetAsyncConfig2(AsyncConfig2 { properties: list.into_iter().map(mask).collect() })
     });
     let control = (any::<u32>(), 0..8_u16, 0..4_u16).prop_map(|(id, typ, flags)| {
-        Message::BundleControl(BundleControl::new(id, bundle::BundleControlType(typ), flags))
+        Message::BundleControl(BundleControl::new(id, BundleControlType(typ), flags))
     });
     let bundled = prop_oneof![
         flow_mods().prop_map(Message::FlowMod),

@@ -95,6 +95,8 @@ fn transport(v6: bool) -> BoxedStrategy<(u8, Vec<u8>)> {
         2 => sctp().prop_map(|p| (132, p)),
         2 => if v6 { icmp6().prop_map(|p| (58, p)).boxed() } else { icmp().prop_map(|p| (1, p)).boxed() },
         1 => igmp().prop_map(|p| (2, p)),
+        // The control protocol of the other family.
+        1 => if v6 { icmp().prop_map(|p| (1, p)).boxed() } else { icmp6().prop_map(|p| (58, p)).boxed() },
         1 => (100..120_u8, raw(30)),
     ]
     .boxed()

@@ -226,7 +226,7 @@ fn write_continuation(out: &mut String, bytes: &Bytes, names: &Names) -> fmt::Re
 /// A number of any length, without zeros before it.
 fn write_subvalue(out: &mut String, bytes: &[u8]) -> fmt::Result {
     let Some(first) = bytes.iter().position(|byte| *byte != 0) else {
-        return write!(out, "0x0");
+        return write!(out, "0");
     };
     let mut rest = bytes.iter().skip(first);
     if let Some(byte) = rest.next() {
@@ -461,7 +461,6 @@ impl Fields {
         if self.fragment & LATER != 0 {
             return Ok(());
         }
-        let v6 = self.eth_type == 0x86dd;
         match self.proto {
             6 if size >= 20 => {
                 (self.tp_src, self.tp_dst) = (at(0), at(2));
@@ -469,13 +468,13 @@ impl Fields {
             }
             17 if size >= 8 => (self.tp_src, self.tp_dst) = (at(0), at(2)),
             132 if size >= 12 => (self.tp_src, self.tp_dst) = (at(0), at(2)),
-            1 | 2 if !v6 && size >= 8 => {
+            1 | 2 if size >= 8 => {
                 (self.tp_src, self.tp_dst) = (at(0) >> 8, at(0) & 0xff);
                 if self.proto == 2 {
                     self.igmp_group = u32::from(at(4)) << 16 | u32::from(at(6));
                 }
             }
-            58 if v6 && size >= 8 => {
+            58 if size >= 8 => {
                 (self.tp_src, self.tp_dst) = (at(0) >> 8, at(0) & 0xff);
                 if self.is_nd() {
                     reader.skip("ICMPv6", 4)?;
@@ -529,7 +528,6 @@ impl Fields {
     fn shorthand(&self) -> Option<(&'static str, bool)> {
         Some(match (self.eth_type, self.proto) {
             (0x0800, 1) => ("icmp", true),
-            (0x0800, 2) => ("igmp", true),
             (0x0800, 6) => ("tcp", true),
             (0x0800, 17) => ("udp", true),
             (0x0800, 132) => ("sctp", true),
@@ -635,8 +633,8 @@ impl Fields {
                 write!(out, ",tp_src={},tp_dst={}", self.tp_src, self.tp_dst)?;
             }
             1 if !v6 => write!(out, ",icmp_type={},icmp_code={}", self.tp_src, self.tp_dst)?,
-            2 if !v6 => write!(out, ",tp_src={},tp_dst={}", self.tp_src, self.tp_dst)?,
             58 if v6 => write!(out, ",icmp_type={},icmp_code={}", self.tp_src, self.tp_dst)?,
+            1 | 2 | 58 => write!(out, ",tp_src={},tp_dst={}", self.tp_src, self.tp_dst)?,
             _ => {}
         }
         if self.is_nd() {

@@ -101,7 +101,7 @@ pub(super) fn port_mod(out: &mut String, port_mod: &PortMod, names: &Names) -> f
     out.push_str(" port: ");
     names.write_port(out, port_mod.port)?;
     write!(out, ": addr:{}\n     config: ", port_mod.hw_addr)?;
-    write_config(out, port_mod.config)?;
+    write_config(out, port_mod.config & port_mod.mask)?;
     out.push_str("     mask:   ");
     write_config(out, port_mod.mask)?;
     out.push_str("     advertise: ");

@@ -100,10 +100,14 @@ pub(super) fn queue_config(
     reply: &QueueConfigReply,
     names: &Names,
 ) -> fmt::Result {
-    out.push_str(" port=");
-    names.write_port(out, reply.port)?;
-    out.push('\n');
-    for queue in &reply.queues {
+    out.push(' ');
+    for (n, queue) in reply.queues.iter().enumerate() {
+        // OVS names the port when it changes, and begins with 0.
+        if n == 0 && reply.port != 0 {
+            out.push_str("port=");
+            names.write_port(out, reply.port)?;
+            out.push('\n');
+        }
         write!(out, "queue {}:", queue.queue)?;
         let rate = |wanted: fn(&QueueProperty) -> Option<u16>| {
             queue.properties.iter().filter_map(wanted).next_back()
@@ -250,13 +254,13 @@ fn write_tuple(out: &mut String, tuple: &[CtTupleProperty], proto: u8, v4: bool)
 }
 
 pub(super) fn ct_flush(out: &mut String, flush: &CtFlush) -> fmt::Result {
-    let (mut original, mut reply, mut zone) = (&[][..], &[][..], None);
+    let (mut original, mut reply, mut zone) = (&[][..], &[][..], 0);
     let mut family = None;
     for property in &flush.properties {
         match property {
             CtFlushProperty::Original(tuple) => original = tuple,
             CtFlushProperty::Reply(tuple) => reply = tuple,
-            CtFlushProperty::Zone(n) => zone = Some(*n),
+            CtFlushProperty::Zone(n) => zone = *n,
             _ => {}
         }
         if let CtFlushProperty::Original(tuple) | CtFlushProperty::Reply(tuple) = property {
@@ -269,10 +273,7 @@ pub(super) fn ct_flush(out: &mut String, flush: &CtFlush) -> fmt::Result {
         }
     }
     let v4 = family.unwrap_or(false);
-    if let Some(zone) = zone {
-        write!(out, " zone={zone}")?;
-    }
-    out.push_str(" '");
+    write!(out, " zone={zone} '")?;
     write_tuple(out, original, flush.ip_proto, v4)?;
     write!(out, ",ct_nw_proto={}' '", flush.ip_proto)?;
     write_tuple(out, reply, flush.ip_proto, v4)?;
