@@ -53,6 +53,15 @@ fn printed(frames: &[Bytes]) -> Vec<String> {
     parts
 }
 
+/// The first line that differs, and the one before it.
+fn difference(ours: &str, theirs: &str) -> String {
+    let (ours, theirs): (Vec<_>, Vec<_>) = (ours.lines().collect(), theirs.lines().collect());
+    let at = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+    let line = |lines: &[&str], at| lines.get(at).copied().unwrap_or("(end)").to_owned();
+    let before = at.checked_sub(1).map(|at| line(&ours, at)).unwrap_or_default();
+    format!("{before}\nours:   {}\ntheirs: {}", line(&ours, at), line(&theirs, at))
+}
+
 /// Bytes to text is what ovs-ofctl prints, and bytes to value to bytes loses nothing, for every kind of message.
 #[test]
 fn ovs_ofctl_prints_the_same() {
@@ -72,7 +81,7 @@ fn ovs_ofctl_prints_the_same() {
         let ours = text::print(frame).unwrap();
         if ours != theirs {
             let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-            wrong.entry(*name).or_default().push(format!("{hex}\nours:   {ours}theirs: {theirs}"));
+            wrong.entry(*name).or_default().push(format!("{hex}\n{}", difference(&ours, &theirs)));
         }
     }
     let report: Vec<String> = wrong

@@ -74,7 +74,13 @@ impl Line<'_> {
             out.write_str(", ")?;
         }
         if let Some(flow) = stats {
-            write!(out, "n_packets={}, n_bytes={}, ", flow.packets, flow.bytes)?;
+            for (name, count) in [("n_packets", flow.packets), ("n_bytes", flow.bytes)] {
+                match count {
+                    // The datapath does not count them.
+                    u64::MAX => write!(out, "{name}=?, ")?,
+                    count => write!(out, "{name}={count}, ")?,
+                }
+            }
         }
         let (idle, hard) = self.timeouts;
         if idle != 0 {
@@ -111,12 +117,12 @@ fn write_actions(
     instructions.show(out, names)
 }
 
-/// Seconds; with three decimals if they say all, else nine, none if there are none.
+/// Seconds; with three decimals if they say all, else as many as it takes, none if there are none.
 fn write_duration(out: &mut dyn fmt::Write, sec: u32, nsec: u32) -> fmt::Result {
     match nsec {
         0 => write!(out, "{sec}s"),
         _ if nsec.is_multiple_of(1_000_000) => write!(out, "{sec}.{:03}s", nsec / 1_000_000),
-        _ => write!(out, "{sec}.{nsec:09}s"),
+        _ => write!(out, "{sec}.{}s", format!("{nsec:09}").trim_end_matches('0')),
     }
 }
 

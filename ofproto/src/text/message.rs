@@ -340,7 +340,10 @@ fn show_bundle_add(out: &mut String, add: &BundleAdd, names: &Names) -> fmt::Res
 /// A message inside another one, as far as there is one.
 fn inner(out: &mut String, bytes: &Bytes, names: &Names) -> fmt::Result {
     let Some(head) = bytes.first_chunk::<{ Header::LEN }>() else {
-        writeln!(out, "OpenFlow packet too short:")?;
+        if bytes.is_empty() {
+            return writeln!(out, "OpenFlow message is empty");
+        }
+        writeln!(out, "OpenFlow packet too short (only {} bytes):", bytes.len())?;
         return write_dump(out, bytes, true);
     };
     let [version, _, l0, l1, x0, x1, x2, x3] = *head;

@@ -98,9 +98,9 @@ fn flow_mods() -> BoxedStrategy<FlowMod> {
 fn buckets(typ: u8) -> BoxedStrategy<Vec<Bucket>> {
     let weight = if typ == 1 { (1..100_u16).boxed() } else { Just(0).boxed() };
     let none = 0xffff_ffff_u32;
-    // OVS refuses to watch anything for an indirect group.
+    // Only select and fast failover groups may watch something.
     let watch = move |values: BoxedStrategy<u32>| {
-        if typ == 2 { Just(none).boxed() } else { prop_oneof![2 => Just(none), 1 => values].boxed() }
+        if typ % 2 == 0 { Just(none).boxed() } else { prop_oneof![2 => Just(none), 1 => values].boxed() }
     };
     let watch_port = if typ == 3 { (1..0xff00_u32).boxed() } else { watch((1..0xff00_u32).boxed()) };
     let bucket = (weight, watch_port, watch((0..0xffff_ff00_u32).boxed()), actions()).prop_map(

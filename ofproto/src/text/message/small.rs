@@ -100,13 +100,17 @@ pub(super) fn queue_config(
     reply: &QueueConfigReply,
     names: &Names,
 ) -> fmt::Result {
-    out.push(' ');
-    for (n, queue) in reply.queues.iter().enumerate() {
+    let mut queues: Vec<_> = reply.queues.iter().collect();
+    queues.sort_by_key(|queue| queue.queue);
+    for (n, queue) in queues.into_iter().enumerate() {
         // OVS names the port when it changes, and begins with 0.
-        if n == 0 && reply.port != 0 {
-            out.push_str("port=");
-            names.write_port(out, reply.port)?;
-            out.push('\n');
+        if n == 0 {
+            out.push(' ');
+            if reply.port != 0 {
+                out.push_str("port=");
+                names.write_port(out, reply.port)?;
+                out.push('\n');
+            }
         }
         write!(out, "queue {}:", queue.queue)?;
         let rate = |wanted: fn(&QueueProperty) -> Option<u16>| {

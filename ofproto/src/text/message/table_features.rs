@@ -316,7 +316,7 @@ pub(super) fn show(out: &mut String, tables: &[TableFeatures], _: &Names) -> fmt
                 write!(out, " (\"{}\")", super::lossy(name))?;
             }
             if same {
-                out.push_str(": ditto\n");
+                out.push_str(": ditto");
             } else {
                 out.push_str(":\n");
                 write_features(out, &all, before.as_ref())?;
@@ -409,9 +409,11 @@ fn write_half(out: &mut String, half: &Half, before: Option<&Half>) -> fmt::Resu
 }
 
 fn write_actions(out: &mut String, actions: &Actions) -> fmt::Result {
-    out.push_str("        actions: ");
-    write_action_types(out, actions.types);
-    out.push('\n');
+    if actions.types != 0 {
+        out.push_str("        actions: ");
+        write_action_types(out, actions.types);
+        out.push('\n');
+    }
     if actions.fields.is_empty() {
         return Ok(());
     }
