@@ -8,6 +8,7 @@
 //! reads.
 
 mod action;
+mod diff;
 mod flow;
 mod matching;
 mod message;
@@ -18,9 +19,13 @@ mod parse_match;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use diff::{DiffError, diff};
 pub use flow::{flow, flow_mod, flow_without_stats};
 pub use message::{message, message_name, print};
-pub use parse::{FlowText, ParseError, TextStats, parse_flow, parse_flow_with};
+pub use parse::{
+    FlowText, LineError, ParseError, TextStats, parse_flow, parse_flow_mod, parse_flow_mod_with,
+    parse_flow_with, parse_flows, parse_flows_with,
+};
 
 use crate::action::Action;
 use crate::flow_mod::FlowMod;

@@ -38,9 +38,22 @@ impl Match {
     }
 
     /// With `field` equal to `value` in the bits of `mask`. A field set before is replaced; an all-zero mask
-    /// removes it, as it matches everything.
+    /// removes it, as it matches everything. A field made of registers (`xreg0`, `xxreg0`) sets those registers, as
+    /// it does in OVS.
     #[must_use]
     pub fn with_masked(mut self, field: Field, value: u128, mask: u128) -> Self {
+        let (first, registers) = match field {
+            Field::XReg(n) if field.exists() => (n * 2, 2_u8),
+            Field::XxReg(n) if field.exists() => (n * 4, 4),
+            _ => (0, 0),
+        };
+        if registers > 0 {
+            return (0..registers).fold(self, |match_, n| {
+                let shift = 32 * u32::from(registers - 1 - n);
+                let part = |number: u128| (number >> shift) & 0xffff_ffff;
+                match_.with_masked(Field::Reg(first + n), part(value), part(mask))
+            });
+        }
         let exact = field.exact_mask();
         // An exact value is kept whole, so that one too large for its field is refused by the encoder.
         let wanted = if mask == exact {

@@ -3,10 +3,10 @@
 use super::parse_action::parse_instructions;
 use super::parse_match::parse_fields;
 use super::{NUMBERS, Names};
-use crate::flow_mod::{FlowMod, flow_flags};
+use crate::flow_mod::{FlowCommand, FlowMod, flow_flags};
 use crate::instruction::Instruction;
 use crate::oxm::Match;
-use crate::types::DEFAULT_PRIORITY;
+use crate::types::{GROUP_ALL, GROUP_ANY, TABLE_ALL};
 
 /// Text that is not a flow as ovs-ofctl writes it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,20 @@ pub enum ParseError {
         action: String,
         /// The argument.
         argument: String,
+    },
+    /// A word its command has no use for.
+    #[error("{name:?} has no place in a line that is to {command}")]
+    Misplaced {
+        /// The word.
+        name: String,
+        /// The command.
+        command: &'static str,
+    },
+    /// A deletion with a cookie and no mask, which could be mistaken for the setting of a cookie.
+    #[error("a deletion cannot set a cookie (to look for it, give a mask: cookie={value}/-1)")]
+    CookieWithoutMask {
+        /// The cookie.
+        value: String,
     },
     /// Brackets or quotes that do not pair.
     #[error("unpaired bracket or quote in {text:?}")]
@@ -112,9 +126,18 @@ impl FlowText {
     }
 }
 
-/// Reads one line of `ovs-ofctl dump-flows`, with or without statistics, without names.
+/// Reads one line of `ovs-ofctl dump-flows` or of an `add-flows` file, with or without statistics, without names.
 ///
-/// Errors: [`ParseError`].
+/// Errors: [`ParseError`]. A line that begins with a command is for [`parse_flow_mod`].
+///
+/// ```
+/// use rust_openflow::{Field, text};
+///
+/// let flow = text::parse_flow("table=3, n_packets=5, priority=10,tcp,tp_dst=80 actions=output:1")?;
+/// assert_eq!((flow.table, flow.priority), (3, 10));
+/// assert_eq!(flow.match_.exact(Field::TcpDst), Some(80));
+/// # Ok::<(), text::ParseError>(())
+/// ```
 pub fn parse_flow(line: &str) -> Result<FlowText, ParseError> {
     parse_flow_with(line, &NUMBERS)
 }
@@ -123,94 +146,317 @@ pub fn parse_flow(line: &str) -> Result<FlowText, ParseError> {
 ///
 /// Errors: [`ParseError`].
 pub fn parse_flow_with(line: &str, names: &Names) -> Result<FlowText, ParseError> {
-    let (head, actions) = split_actions(line.trim()).ok_or(ParseError::NoActions)?;
-    let mut flow = FlowText {
-        cookie: 0,
-        table: 0,
-        priority: DEFAULT_PRIORITY,
-        idle_timeout: 0,
-        hard_timeout: 0,
-        flags: 0,
-        stats: None,
-        match_: Match::new(),
-        instructions: parse_instructions(actions, names)?,
+    let parsed = parse_line(line, FlowCommand::Add, names)?;
+    let flow = parsed.flow;
+    Ok(FlowText {
+        cookie: flow.cookie,
+        table: flow.table,
+        priority: flow.priority,
+        idle_timeout: flow.idle_timeout,
+        hard_timeout: flow.hard_timeout,
+        flags: flow.flags,
+        stats: parsed.stats,
+        match_: flow.match_,
+        instructions: flow.instructions,
+    })
+}
+
+/// Reads one line of an `add-flows` file: a flow to add, or one of the commands `add`, `modify`, `modify_strict`,
+/// `delete` and `delete_strict` with what it needs.
+///
+/// Errors: [`ParseError`].
+///
+/// ```
+/// use rust_openflow::{FlowCommand, text};
+///
+/// let flow = text::parse_flow_mod("delete_strict table=3,priority=10,tcp")?;
+/// assert_eq!((flow.command, flow.table), (FlowCommand::DeleteStrict, 3));
+/// # Ok::<(), text::ParseError>(())
+/// ```
+pub fn parse_flow_mod(line: &str) -> Result<FlowMod, ParseError> {
+    parse_flow_mod_with(line, FlowCommand::Add, &NUMBERS)
+}
+
+/// Reads one line of flow text, with or without `names`; `command` is what it means if it does not begin with one.
+///
+/// Errors: [`ParseError`].
+pub fn parse_flow_mod_with(
+    line: &str,
+    command: FlowCommand,
+    names: &Names,
+) -> Result<FlowMod, ParseError> {
+    let (command, rest) = split_command(line, command);
+    Ok(parse_line(rest, command, names)?.flow)
+}
+
+/// A line of a file that is no flow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {error}")]
+pub struct LineError {
+    /// Which line. Units: from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    #[source]
+    pub error: ParseError,
+}
+
+/// Reads a whole `add-flows` file, without names: one flow or command a line; empty lines, and what stands behind a
+/// `#`, are passed over, and so are the lines in which a dump names itself.
+///
+/// Errors: [`LineError`], for the first line that is no flow.
+///
+/// ```
+/// use rust_openflow::text;
+///
+/// let flows = text::parse_flows("# two flows\ntable=1,ip actions=drop\n\nadd table=2 actions=NORMAL\n")?;
+/// assert_eq!(flows.len(), 2);
+/// assert_eq!(text::parse_flows("ip actions=drop\nip").unwrap_err().line, 2);
+/// # Ok::<(), text::LineError>(())
+/// ```
+pub fn parse_flows(file: &str) -> Result<Vec<FlowMod>, LineError> {
+    parse_flows_with(file, &NUMBERS)
+}
+
+/// Reads a whole `add-flows` file, with or without `names`.
+///
+/// Errors: [`LineError`], for the first line that is no flow.
+pub fn parse_flows_with(file: &str, names: &Names) -> Result<Vec<FlowMod>, LineError> {
+    flow_lines(file)
+        .map(|(line, text)| {
+            parse_flow_mod_with(text, FlowCommand::Add, names)
+                .map_err(|error| LineError { line, error })
+        })
+        .collect()
+}
+
+/// The lines of a file that hold a flow, counted from 1, without comments.
+pub(super) fn flow_lines(file: &str) -> impl Iterator<Item = (usize, &str)> {
+    file.lines().enumerate().filter_map(|(n, line)| {
+        let text = line.split('#').next().unwrap_or_default().trim();
+        let header = text.starts_with("NXST_FLOW reply") || text.starts_with("OFPST_FLOW reply");
+        (!text.is_empty() && !header).then_some((n + 1, text))
+    })
+}
+
+/// Commands a line may begin with.
+const COMMANDS: [(&str, FlowCommand); 5] = [
+    ("add", FlowCommand::Add),
+    ("modify", FlowCommand::Modify),
+    ("modify_strict", FlowCommand::ModifyStrict),
+    ("delete", FlowCommand::Delete),
+    ("delete_strict", FlowCommand::DeleteStrict),
+];
+
+/// The command at the beginning of a line, and the rest.
+fn split_command(line: &str, default: FlowCommand) -> (FlowCommand, &str) {
+    let line = line.trim();
+    let end = line.find([',', ' ', '\t', '\r', '\n']).unwrap_or(line.len());
+    let (word, rest) = line.split_at(end);
+    match COMMANDS.iter().find(|(name, _)| *name == word) {
+        Some((_, command)) => (*command, rest),
+        None => (default, line),
+    }
+}
+
+/// What a line says.
+pub(super) struct Line {
+    /// The change it stands for.
+    pub(super) flow: FlowMod,
+    /// Counters, where it has them.
+    pub(super) stats: Option<TextStats>,
+    /// Importance, which OpenFlow 1.3 has no place for.
+    pub(super) importance: u16,
+}
+
+/// Reads a line without its command.
+pub(super) fn parse_line(
+    line: &str,
+    command: FlowCommand,
+    names: &Names,
+) -> Result<Line, ParseError> {
+    let deletes = matches!(command, FlowCommand::Delete | FlowCommand::DeleteStrict);
+    let (head, actions) = if deletes {
+        (line, None)
+    } else {
+        let (head, actions) = split_actions(line).ok_or(ParseError::NoActions)?;
+        (head, Some(actions))
     };
+    let mut parsed =
+        Line { flow: FlowMod { command, ..FlowMod::default() }, stats: None, importance: 0 };
+    let mut table = None;
     let mut fields = Vec::new();
-    for (key, value) in words(head)? {
+    for pair in pairs(head) {
+        let pair = pair?;
+        let (key, value) = (pair.key, Some(pair.value).filter(|value| !value.is_empty()));
+        let flow = &mut parsed.flow;
         if let Some(bit) = flow_flags::NAMES.iter().position(|name| *name == key) {
+            if deletes {
+                return Err(misplaced(key, command));
+            }
             flow.flags |= 1 << bit;
             continue;
         }
         match key {
-            "cookie" => flow.cookie = number(key, value)?,
+            "cookie" => {
+                let text = required(key, value)?;
+                match text.split_once('/') {
+                    Some(_) if command == FlowCommand::Add => return Err(misplaced(key, command)),
+                    Some((cookie, mask)) => {
+                        flow.cookie_mask = integer64(mask).ok_or_else(|| bad(key, text))?;
+                        let cookie = integer64(cookie).ok_or_else(|| bad(key, text))?;
+                        flow.cookie = cookie & flow.cookie_mask;
+                    }
+                    None if deletes => {
+                        return Err(ParseError::CookieWithoutMask { value: text.to_owned() });
+                    }
+                    None => {
+                        let cookie = integer64(text).ok_or_else(|| bad(key, text))?;
+                        // A modification never changes a cookie in OpenFlow 1.3.
+                        if command == FlowCommand::Add {
+                            flow.cookie = cookie;
+                        }
+                    }
+                }
+            }
             "table" => {
                 let text = required(key, value)?;
-                flow.table = names.read_table(text).ok_or_else(|| bad(key, text))?;
+                table = Some(names.read_table(text).ok_or_else(|| bad(key, text))?);
+            }
+            "out_port" if deletes => {
+                let text = required(key, value)?;
+                flow.out_port = names.read_port(text).ok_or_else(|| bad(key, text))?;
+            }
+            "out_group" if deletes => {
+                let text = required(key, value)?;
+                flow.out_group = read_group(text).ok_or_else(|| bad(key, text))?;
+            }
+            "out_port" | "out_group" => return Err(misplaced(key, command)),
+            "priority" if command == FlowCommand::Delete => return Err(misplaced(key, command)),
+            "idle_timeout" | "hard_timeout" | "importance" if deletes => {
+                return Err(misplaced(key, command));
             }
             "priority" => flow.priority = number(key, value)?,
             "idle_timeout" => flow.idle_timeout = number(key, value)?,
             "hard_timeout" => flow.hard_timeout = number(key, value)?,
-            "n_packets" => flow.stats.get_or_insert_default().packets = number(key, value)?,
-            "n_bytes" => flow.stats.get_or_insert_default().bytes = number(key, value)?,
+            "importance" => parsed.importance = number(key, value)?,
+            "n_packets" => parsed.stats.get_or_insert_default().packets = number(key, value)?,
+            "n_bytes" => parsed.stats.get_or_insert_default().bytes = number(key, value)?,
             "duration" => {
                 let text = required(key, value)?;
-                let stats = flow.stats.get_or_insert_default();
+                let stats = parsed.stats.get_or_insert_default();
                 (stats.duration_sec, stats.duration_nsec) =
                     duration(text).ok_or_else(|| bad(key, text))?;
             }
             "idle_age" | "hard_age" => {
                 number::<u32>(key, value)?;
             }
+            "no_readonly_table" | "allow_hidden_fields" => {}
             _ => fields.push((key, value)),
         }
     }
+    let flow = &mut parsed.flow;
     flow.match_ = parse_fields(&fields, names)?;
-    Ok(flow)
+    // A deletion without a table is one in all tables.
+    flow.table = match table {
+        Some(TABLE_ALL) | None if !deletes => 0,
+        other => other.unwrap_or(TABLE_ALL),
+    };
+    if let Some(actions) = actions {
+        flow.instructions = parse_instructions(actions, names)?;
+    }
+    Ok(parsed)
 }
 
-/// The text before and behind `actions=`.
+fn misplaced(name: &str, command: FlowCommand) -> ParseError {
+    let command = COMMANDS.iter().find(|(_, c)| *c == command).map_or("add", |(name, _)| *name);
+    ParseError::Misplaced { name: name.to_owned(), command }
+}
+
+/// A group by number, or one of the names of reserved ones.
+pub(super) fn read_group(text: &str) -> Option<u32> {
+    match text.to_ascii_lowercase().as_str() {
+        "any" => Some(GROUP_ANY),
+        "all" => Some(GROUP_ALL),
+        other => integer(other).and_then(|n| u32::try_from(n).ok()),
+    }
+}
+
+/// The text before `actions=` and behind it.
 fn split_actions(line: &str) -> Option<(&str, &str)> {
-    if let Some(actions) = line.strip_prefix("actions=") {
-        return Some(("", actions));
-    }
-    let (head, actions) = line.split_once(" actions=").or_else(|| line.split_once(",actions="))?;
-    Some((head, actions))
+    let (head, rest) = line.split_once("action")?;
+    let (between, actions) = rest.split_once('=')?;
+    matches!(between, "" | "s").then_some((head, actions))
 }
 
-/// A word, with what follows its `=`.
-type Word<'a> = (&'a str, Option<&'a str>);
+/// `key=value`, `key:value`, `key(value)` or a key alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a> {
+    /// The key.
+    pub(super) key: &'a str,
+    /// What follows; empty if nothing does.
+    pub(super) value: &'a str,
+}
 
-/// Splits `key=value` and plain words at commas and spaces; a quoted value may hold both.
-fn words(text: &str) -> Result<Vec<Word<'_>>, ParseError> {
-    let mut words = Vec::new();
+/// Splits text into pairs at commas and white space outside brackets and quotes, as ovs-ofctl does.
+pub(super) fn pairs(text: &str) -> impl Iterator<Item = Result<Pair<'_>, ParseError>> {
     let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches([',', ' ', '\t']);
-        if rest.is_empty() {
-            return Ok(words);
+    std::iter::from_fn(move || {
+        let start = rest.trim_start_matches([',', ' ', '\t', '\r', '\n']);
+        if start.is_empty() {
+            rest = "";
+            return None;
         }
-        let mut quoted = false;
-        let mut escaped = false;
-        let end = rest.find(|c: char| {
-            match c {
-                _ if escaped => escaped = false,
-                '\\' if quoted => escaped = true,
-                '"' => quoted = !quoted,
-                ',' | ' ' | '\t' => return !quoted,
-                _ => {}
+        let key_end =
+            start.find([':', '=', '(', ',', ' ', '\t', '\r', '\n']).unwrap_or(start.len());
+        let (key, tail) = start.split_at(key_end);
+        let (value, after) = match tail.chars().next() {
+            Some(':' | '=') => {
+                let value = tail.get(1..).unwrap_or_default();
+                match value_end(value, &[',', ' ', '\t', '\r', '\n']) {
+                    Some(end) => value.split_at(end),
+                    None => {
+                        rest = "";
+                        return Some(Err(ParseError::Unpaired { text: start.to_owned() }));
+                    }
+                }
             }
-            false
-        });
-        if end.is_none() && quoted {
-            return Err(ParseError::Unpaired { text: text.to_owned() });
+            Some('(') => {
+                let value = tail.get(1..).unwrap_or_default();
+                match value_end(value, &[')']) {
+                    Some(end) if end < value.len() => (
+                        value.get(..end).unwrap_or_default(),
+                        value.get(end + 1..).unwrap_or_default(),
+                    ),
+                    _ => {
+                        rest = "";
+                        return Some(Err(ParseError::Unpaired { text: start.to_owned() }));
+                    }
+                }
+            }
+            _ => ("", tail),
+        };
+        rest = after;
+        Some(Ok(Pair { key, value }))
+    })
+}
+
+/// Where a value ends: at the first of `delimiters` outside brackets and quotes, or with the text; `None` if a bracket
+/// or quote is left open.
+fn value_end(text: &str, delimiters: &[char]) -> Option<usize> {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            c if depth == 0 && delimiters.contains(&c) => return Some(at),
+            '(' => depth += 1,
+            ')' => depth = depth.checked_sub(1)?,
+            _ => {}
         }
-        let (word, tail) = rest.split_at(end.unwrap_or(rest.len()));
-        rest = tail;
-        words.push(match word.split_once('=') {
-            Some((key, value)) => (key, Some(value)),
-            None => (word, None),
-        });
     }
+    (depth == 0 && !quoted).then_some(text.len())
 }
 
 /// `1.234s`: seconds and nanoseconds.
@@ -237,7 +483,16 @@ pub(super) fn number<T: TryFrom<u128>>(name: &str, value: Option<&str>) -> Resul
     integer(text).and_then(|n| T::try_from(n).ok()).ok_or_else(|| bad(name, text))
 }
 
-/// A decimal or 0x-hexadecimal number.
+/// A number of 64 bits; -1 is all ones.
+pub(super) fn integer64(text: &str) -> Option<u64> {
+    if let Some(negative) = text.strip_prefix('-') {
+        let value = u64::try_from(integer(negative)?).ok()?;
+        return Some(value.wrapping_neg());
+    }
+    u64::try_from(integer(text)?).ok()
+}
+
+/// A number as C reads it: decimal, hexadecimal behind `0x`, octal behind `0`.
 pub(super) fn integer(text: &str) -> Option<u128> {
     let digits = |text: &str, radix| {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -245,6 +500,7 @@ pub(super) fn integer(text: &str) -> Option<u128> {
     };
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) => digits(hex, 16),
+        None if text.len() > 1 && text.starts_with('0') => digits(text, 8),
         None => digits(text, 10),
     }
 }
