@@ -52,6 +52,7 @@ pub mod multipart;
 pub mod oxm;
 mod packet;
 mod packet_in2;
+pub mod parts;
 mod port_status;
 mod property;
 mod queue;

@@ -142,6 +142,13 @@ pub(crate) fn decode_bands(reader: &mut Reader<'_>) -> Result<Vec<MeterBand>, De
 }
 
 impl MeterMod {
+    /// Adds the meter.
+    pub const ADD: u16 = 0;
+    /// Changes the meter.
+    pub const MODIFY: u16 = 1;
+    /// Removes the meter, and every flow that uses it.
+    pub const DELETE: u16 = 2;
+
     pub(crate) fn encode_body(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         out.put_u16(self.command);
         out.put_u16(self.flags);

@@ -10,6 +10,7 @@
 mod action;
 mod diff;
 mod flow;
+mod group;
 mod matching;
 mod message;
 mod parse;
@@ -21,6 +22,7 @@ use std::fmt;
 
 pub use diff::{DiffError, diff};
 pub use flow::{flow, flow_mod, flow_without_stats};
+pub use group::{group_mod, meter_mod, parse_group, parse_group_with, parse_meter};
 pub use message::{message, message_name, print};
 pub use parse::{
     FlowText, LineError, ParseError, TextStats, parse_flow, parse_flow_mod, parse_flow_mod_with,

@@ -86,7 +86,9 @@ fn ovs_ofctl_prints_the_same() {
     }
     let report: Vec<String> = wrong
         .iter()
-        .map(|(name, list)| format!("{name}: {} of {EACH} differ, such as\n{}", list.len(), list[0]))
+        .map(|(name, list)| {
+            format!("{name}: {} of {EACH} differ, such as\n{}", list.len(), list[0])
+        })
         .collect();
     assert!(wrong.is_empty(), "{}", report.join("\n"));
 }

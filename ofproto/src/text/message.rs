@@ -9,6 +9,9 @@ mod small;
 mod stats;
 mod table_features;
 
+pub(super) use group::write_entry as write_group_entry;
+pub(super) use meter::config as write_meter_entry;
+
 use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
@@ -305,14 +308,12 @@ fn show_reply(out: &mut String, reply: &MultipartReply, names: &Names) -> fmt::R
         }
         MultipartBody::GroupFeatures(features) => group::features(out, features),
         MultipartBody::Meter(meters) => meter::stats(out, meters),
-        MultipartBody::MeterConfig(meters) => {
-            meters.iter().try_for_each(|config| {
-                out.push('\n');
-                meter::config(out, config.meter, config.flags, &config.bands)?;
-                out.push('\n');
-                Ok(())
-            })
-        }
+        MultipartBody::MeterConfig(meters) => meters.iter().try_for_each(|config| {
+            out.push('\n');
+            meter::config(out, config.meter, config.flags, &config.bands)?;
+            out.push('\n');
+            Ok(())
+        }),
         MultipartBody::MeterFeatures(features) => meter::features(out, features),
         MultipartBody::TableFeatures(tables) => table_features::show(out, tables, names),
         MultipartBody::PortDesc(ports) => {

@@ -76,7 +76,8 @@ fn flow_mods() -> BoxedStrategy<FlowMod> {
         1 => Just(FlowCommand::Delete),
         1 => Just(FlowCommand::DeleteStrict),
     ];
-    let more = (command, prop_oneof![Just(0), Just(u64::MAX), any::<u64>()], port_no(), any::<u8>());
+    let more =
+        (command, prop_oneof![Just(0), Just(u64::MAX), any::<u64>()], port_no(), any::<u8>());
     (strategy::flows(), more, option::weighted(0.1, any::<u32>()), any::<u32>())
         .prop_map(|(flow, (command, cookie_mask, out_port, table), buffer, out_group)| {
             let deletes = matches!(command, FlowCommand::Delete | FlowCommand::DeleteStrict);
@@ -100,11 +101,21 @@ fn buckets(typ: u8) -> BoxedStrategy<Vec<Bucket>> {
     let none = 0xffff_ffff_u32;
     // Only select and fast failover groups may watch something.
     let watch = move |values: BoxedStrategy<u32>| {
-        if typ % 2 == 0 { Just(none).boxed() } else { prop_oneof![2 => Just(none), 1 => values].boxed() }
+        if typ % 2 == 0 {
+            Just(none).boxed()
+        } else {
+            prop_oneof![2 => Just(none), 1 => values].boxed()
+        }
     };
-    let watch_port = if typ == 3 { (1..0xff00_u32).boxed() } else { watch((1..0xff00_u32).boxed()) };
+    let watch_port =
+        if typ == 3 { (1..0xff00_u32).boxed() } else { watch((1..0xff00_u32).boxed()) };
     let bucket = (weight, watch_port, watch((0..0xffff_ff00_u32).boxed()), actions()).prop_map(
-        |(weight, watch_port, watch_group, actions)| Bucket { weight, watch_port, watch_group, actions },
+        |(weight, watch_port, watch_group, actions)| Bucket {
+            weight,
+            watch_port,
+            watch_group,
+            actions,
+        },
     );
     let count = if typ == 2 { 1..2 } else { 0..4 };
     vec(bucket, count).boxed()
@@ -191,13 +202,8 @@ fn counters() -> impl Strategy<Value = Counters> {
 
 fn group_stats() -> BoxedStrategy<GroupStats> {
     (any::<u32>(), 0..9_u32, counters(), (any::<u32>(), nsec()), vec(counters(), 0..4))
-        .prop_map(|(group, ref_count, counters, (duration_sec, duration_nsec), buckets)| GroupStats {
-            group,
-            ref_count,
-            counters,
-            duration_sec,
-            duration_nsec,
-            buckets,
+        .prop_map(|(group, ref_count, counters, (duration_sec, duration_nsec), buckets)| {
+            GroupStats { group, ref_count, counters, duration_sec, duration_nsec, buckets }
         })
         .boxed()
 }
@@ -246,13 +252,25 @@ fn port_stats() -> BoxedStrategy<PortStats> {
 }
 
 fn queue_stats() -> BoxedStrategy<QueueStats> {
-    (port_no(), prop_oneof![0..9_u32, Just(u32::MAX)], [counter(), counter(), counter()], (
-        prop_oneof![any::<u32>(), Just(u32::MAX)],
-        nsec(),
-    ))
-        .prop_map(|(port, queue, [tx_bytes, tx_packets, tx_errors], (duration_sec, duration_nsec))| {
-            QueueStats { port, queue, tx_bytes, tx_packets, tx_errors, duration_sec, duration_nsec }
-        })
+    (
+        port_no(),
+        prop_oneof![0..9_u32, Just(u32::MAX)],
+        [counter(), counter(), counter()],
+        (prop_oneof![any::<u32>(), Just(u32::MAX)], nsec()),
+    )
+        .prop_map(
+            |(port, queue, [tx_bytes, tx_packets, tx_errors], (duration_sec, duration_nsec))| {
+                QueueStats {
+                    port,
+                    queue,
+                    tx_bytes,
+                    tx_packets,
+                    tx_errors,
+                    duration_sec,
+                    duration_nsec,
+                }
+            },
+        )
         .boxed()
 }
 
@@ -318,7 +336,8 @@ fn table_features() -> BoxedStrategy<TableFeatures> {
         )
     };
     let lists = (halves(0), halves(1), any::<bool>(), any::<bool>(), oxm_ids(true), oxm_ids(false));
-    let head = (0..254_u8, prop_oneof![Just([0; 32]), name::<32>()], any::<(u64, u64)>(), any::<bool>());
+    let head =
+        (0..254_u8, prop_oneof![Just([0; 32]), name::<32>()], any::<(u64, u64)>(), any::<bool>());
     (head, 0..4_u32, any::<u32>(), lists)
         .prop_map(|((table, name_bytes, metadata, none), config, max, lists)| {
             let (flows, miss, same, equal, match_, wildcards) = lists;
@@ -533,7 +552,8 @@ fn nxt_packet_in() -> BoxedStrategy<NxtPacketIn> {
 }
 
 fn packet_out() -> BoxedStrategy<PacketOut> {
-    let in_port = prop_oneof![1..0xff00_u32, Just(port::LOCAL), Just(port::CONTROLLER), Just(port::ANY)];
+    let in_port =
+        prop_oneof![1..0xff00_u32, Just(port::LOCAL), Just(port::CONTROLLER), Just(port::ANY)];
     let data = prop_oneof![4 => packets::packets(), 1 => Just(Bytes::new())];
     (in_port, actions(), data, option::weighted(0.2, any::<u32>()))
         .prop_map(|(in_port, actions, data, buffer)| PacketOut {
@@ -568,7 +588,8 @@ fn errors() -> BoxedStrategy<Message> {
         flow_mods().prop_map(Message::FlowMod),
         group_mods().prop_map(Message::GroupMod),
         Just(Message::BarrierRequest),
-        (any::<u8>(), any::<u32>()).prop_map(|(table, config)| Message::TableMod(TableMod { table, config })),
+        (any::<u8>(), any::<u32>())
+            .prop_map(|(table, config)| Message::TableMod(TableMod { table, config })),
     ];
     (proptest::sample::select(named), inner, any::<u32>(), option::weighted(0.3, 0..80_usize))
         .prop_map(|(error, inner, xid, cut)| {
@@ -681,7 +702,8 @@ pub(crate) fn kinds() -> Vec<Kind> {
         },
     );
     let config = || {
-        (0..4_u16, any::<u16>()).prop_map(|(flags, miss_send_len)| SwitchConfig { flags, miss_send_len })
+        (0..4_u16, any::<u16>())
+            .prop_map(|(flags, miss_send_len)| SwitchConfig { flags, miss_send_len })
     };
     let removed = (strategy::flows(), 0..7_u8, any::<u32>(), nsec(), any::<(u64, u64)>()).prop_map(
         |(flow, reason, duration_sec, duration_nsec, (packets, bytes))| FlowRemoved {
@@ -699,18 +721,24 @@ pub(crate) fn kinds() -> Vec<Kind> {
         },
     );
     let port_mod = (plain_port(), mac(), bits(7), bits(7), bits(16)).prop_map(
-        |(port, hw_addr, config, mask, advertise)| PortMod { port, hw_addr, config, mask, advertise },
+        |(port, hw_addr, config, mask, advertise)| PortMod {
+            port,
+            hw_addr,
+            config,
+            mask,
+            advertise,
+        },
     );
     let queue_property = prop_oneof![
         (0..1200_u16).prop_map(QueueProperty::MinRate),
         (0..1200_u16).prop_map(QueueProperty::MaxRate),
     ];
-    let queues = (prop_oneof![Just(0), plain_port()], vec((any::<u32>(), vec(queue_property, 0..3)), 0..3)).prop_map(
-        |(port, queues)| {
-            let queue = |(queue, properties)| QueueConfig { queue, port, properties };
-            QueueConfigReply { port, queues: queues.into_iter().map(queue).collect() }
-        },
-    );
+    let queues =
+        (prop_oneof![Just(0), plain_port()], vec((any::<u32>(), vec(queue_property, 0..3)), 0..3))
+            .prop_map(|(port, queues)| {
+                let queue = |(queue, properties)| QueueConfig { queue, port, properties };
+                QueueConfigReply { port, queues: queues.into_iter().map(queue).collect() }
+            });
     let flow_stats = (strategy::flows(), any::<u32>(), nsec(), counter(), counter()).prop_map(
         |(flow, duration_sec, duration_nsec, packets, bytes)| FlowStats {
             table: flow.table,
@@ -739,15 +767,23 @@ pub(crate) fn kinds() -> Vec<Kind> {
         }
         B::Table(tables)
     });
-    let group_features = (0..16_u32, bits(4), any::<[u32; 4]>(), [bits(28), bits(28), bits(28), bits(28)])
-        .prop_map(|(types, capabilities, max_groups, actions)| {
-            B::GroupFeatures(GroupFeatures { types, capabilities, max_groups, actions })
-        });
+    let group_features =
+        (0..16_u32, bits(4), any::<[u32; 4]>(), [bits(28), bits(28), bits(28), bits(28)]).prop_map(
+            |(types, capabilities, max_groups, actions)| {
+                B::GroupFeatures(GroupFeatures { types, capabilities, max_groups, actions })
+            },
+        );
     let meter_configs = (meter_flags(), meter_no(), vec(band(), 0..4))
         .prop_map(|(flags, meter, bands)| MeterConfig { flags, meter, bands });
     let meter_features = (any::<u32>(), bits(3), bits(4), any::<(u8, u8)>()).prop_map(
         |(max_meter, band_types, capabilities, (max_bands, max_color))| {
-            B::MeterFeatures(MeterFeatures { max_meter, band_types, capabilities, max_bands, max_color })
+            B::MeterFeatures(MeterFeatures {
+                max_meter,
+                band_types,
+                capabilities,
+                max_bands,
+                max_color,
+            })
         },
     );
     let aggregate = any::<(u64, u64, u32)>()
@@ -777,9 +813,10 @@ pub(crate) fn kinds() -> Vec<Kind> {
         meter_mods().prop_map(Message::MeterMod),
     ]
     .prop_map(|inner| Message::RequestForward(RequestForward { message: encoded(&inner, 7) }));
-    let role_status = (0..4_u32, 0..3_u8, any::<u64>()).prop_map(|(role, reason, generation_id)| {
-        Message::RoleStatus(RoleStatus { role, reason, generation_id })
-    });
+    let role_status =
+        (0..4_u32, 0..3_u8, any::<u64>()).prop_map(|(role, reason, generation_id)| {
+            Message::RoleStatus(RoleStatus { role, reason, generation_id })
+        });
     let just = |message: Message| Just(message).boxed();
     vec![
         ("OFPT_HELLO", hello.prop_map(Message::Hello).boxed()),
@@ -829,7 +866,9 @@ pub(crate) fn kinds() -> Vec<Kind> {
         ("OFPST_QUEUE reply", reply(vec(queue_stats(), 0..4).prop_map(B::Queue))),
         (
             "OFPST_GROUP request",
-            request(prop_oneof![any::<u32>(), Just(0xffff_fffc), Just(u32::MAX)].prop_map(R::Group)),
+            request(
+                prop_oneof![any::<u32>(), Just(0xffff_fffc), Just(u32::MAX)].prop_map(R::Group),
+            ),
         ),
         ("OFPST_GROUP reply", reply(vec(group_stats(), 0..4).prop_map(B::Group))),
         ("OFPST_GROUP_DESC request", request(Just(R::GroupDesc))),
@@ -858,7 +897,9 @@ pub(crate) fn kinds() -> Vec<Kind> {
         ("OFPT_BARRIER_REPLY", just(Message::BarrierReply)),
         (
             "OFPT_QUEUE_GET_CONFIG_REQUEST",
-            prop_oneof![plain_port(), Just(port::ANY)].prop_map(Message::QueueGetConfigRequest).boxed(),
+            prop_oneof![plain_port(), Just(port::ANY)]
+                .prop_map(Message::QueueGetConfigRequest)
+                .boxed(),
         ),
         ("OFPT_QUEUE_GET_CONFIG_REPLY", queues.prop_map(Message::QueueGetConfigReply).boxed()),
         ("OFPT_ROLE_REQUEST", role().prop_map(Message::RoleRequest).boxed()),

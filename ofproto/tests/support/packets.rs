@@ -60,7 +60,8 @@ fn icmp() -> BoxedStrategy<Vec<u8>> {
 
 /// Neighbour discovery with options, or any other ICMPv6.
 fn icmp6() -> BoxedStrategy<Vec<u8>> {
-    let option = (1..4_u8, any::<[u8; 6]>()).prop_map(|(typ, mac)| [vec![typ, 1], mac.to_vec()].concat());
+    let option =
+        (1..4_u8, any::<[u8; 6]>()).prop_map(|(typ, mac)| [vec![typ, 1], mac.to_vec()].concat());
     let nd = (135..137_u8, any::<[u8; 16]>(), vec(option, 0..3), any::<u8>(), 0..4_u32).prop_map(
         |(typ, target, options, tail, reserved)| {
             let mut out = vec![typ, 0, 9, 9];
@@ -202,7 +203,8 @@ pub(crate) fn packets() -> BoxedStrategy<Bytes> {
         1 => (0..0x5ff_u16, raw(30)),
     ];
     let tags = vec((prop_oneof![Just(0x8100_u16), Just(0x88a8)], any::<u16>()), 0..2);
-    let tags = prop_oneof![3 => Just(vec![]), 1 => tags, 1 => vec((Just(0x8100_u16), any::<u16>()), 2..4)];
+    let tags =
+        prop_oneof![3 => Just(vec![]), 1 => tags, 1 => vec((Just(0x8100_u16), any::<u16>()), 2..4)];
     let cut = option::weighted(0.15, any::<prop::sample::Index>());
     (any::<[u8; 12]>(), tags, payload, cut)
         .prop_map(|(addresses, tags, (eth_type, payload), cut)| {

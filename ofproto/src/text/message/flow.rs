@@ -131,9 +131,8 @@ pub(super) fn monitor_request(
     names: &Names,
 ) -> fmt::Result {
     write!(out, "\n id={} flags=", request.id)?;
-    let name = |bit: u32| {
-        monitor_flags::NAMES.get(usize::try_from(bit.trailing_zeros()).ok()?).copied()
-    };
+    let name =
+        |bit: u32| monitor_flags::NAMES.get(usize::try_from(bit.trailing_zeros()).ok()?).copied();
     write_bits(out, request.flags.into(), name, ',')?;
     if request.out_port != port::ANY {
         out.push_str(" out_port=");
@@ -189,4 +188,3 @@ pub(super) fn update(out: &mut String, update: &FlowUpdate, names: &Names) -> fm
     out.push_str("actions=");
     change.instructions.show(out, names)
 }
-

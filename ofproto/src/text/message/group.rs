@@ -17,7 +17,7 @@ pub(super) fn write_group(out: &mut String, group: u32) -> fmt::Result {
 }
 
 /// A group as ovs-ofctl reads it.
-fn write_entry(
+pub(in crate::text) fn write_entry(
     out: &mut String,
     group: u32,
     typ: u8,

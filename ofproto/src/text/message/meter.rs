@@ -16,7 +16,7 @@ pub(super) fn write_meter(out: &mut String, meter: u32) -> fmt::Result {
 }
 
 /// A meter and its bands, as ovs-ofctl reads them.
-pub(super) fn config(
+pub(in crate::text) fn config(
     out: &mut String,
     meter: u32,
     flags: u16,
@@ -96,9 +96,8 @@ pub(super) fn features(out: &mut String, features: &MeterFeatures) -> fmt::Resul
     };
     write_bits(out, features.band_types, band, ' ')?;
     out.push_str("\ncapabilities: ");
-    let flag = |bit: u32| {
-        meter_flags::NAMES.get(usize::try_from(bit.trailing_zeros()).ok()?).copied()
-    };
+    let flag =
+        |bit: u32| meter_flags::NAMES.get(usize::try_from(bit.trailing_zeros()).ok()?).copied();
     write_bits(out, features.capabilities, flag, ' ')?;
     out.push('\n');
     Ok(())

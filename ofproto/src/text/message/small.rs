@@ -158,15 +158,9 @@ pub(super) fn role_status(out: &mut String, status: &RoleStatus) -> fmt::Result 
 
 /// Kinds of asynchronous messages, with the names of their reasons.
 const KINDS: [(&str, &[&str]); 6] = [
-    (
-        "PACKET_IN",
-        &["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out"],
-    ),
+    ("PACKET_IN", &["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out"]),
     ("PORT_STATUS", &["add", "delete", "modify"]),
-    (
-        "FLOW_REMOVED",
-        &["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"],
-    ),
+    ("FLOW_REMOVED", &["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"]),
     ("ROLE_STATUS", &["primary_request", "configuration_changed", "experimenter_data_changed"]),
     ("TABLE_STATUS", &["", "", "", "vacancy_down", "vacancy_up"]),
     ("REQUESTFORWARD", &["group_mod_request", "meter_mod_request"]),
@@ -197,9 +191,8 @@ fn write_masks(out: &mut String, masks: [[u32; 6]; 2]) -> fmt::Result {
 pub(super) fn async_config(out: &mut String, config: &AsyncConfig) -> fmt::Result {
     let [packet_in, port, removed] = [config.packet_in, config.port_status, config.flow_removed];
     // Bits without a meaning in OpenFlow 1.3 are not shown.
-    let masks = |n: fn([u32; 2]) -> u32| {
-        [n(packet_in) & 0x07, n(port) & 0x07, n(removed) & 0x3f, 0, 0, 0]
-    };
+    let masks =
+        |n: fn([u32; 2]) -> u32| [n(packet_in) & 0x07, n(port) & 0x07, n(removed) & 0x3f, 0, 0, 0];
     write_masks(out, [masks(|[primary, _]| primary), masks(|[_, secondary]| secondary)])
 }
 

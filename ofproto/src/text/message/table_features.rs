@@ -229,8 +229,7 @@ impl Summary {
                 self.half(*typ).tables = tables.iter().copied().collect();
             }
             TableProperty::Actions(typ, ids) => {
-                let known =
-                    |typ: u16| ACTIONS.iter().any(|(known, _)| *known == u32::from(typ));
+                let known = |typ: u16| ACTIONS.iter().any(|(known, _)| *known == u32::from(typ));
                 let types = bits(ids, &known);
                 self.actions(*typ, typ & !1 == TableProperty::WRITE_ACTIONS).types = types;
             }
