@@ -101,7 +101,7 @@ fn buckets(typ: u8) -> BoxedStrategy<Vec<Bucket>> {
     let none = 0xffff_ffff_u32;
     // Only select and fast failover groups may watch something.
     let watch = move |values: BoxedStrategy<u32>| {
-        if typ % 2 == 0 {
+        if typ.is_multiple_of(2) {
             Just(none).boxed()
         } else {
             prop_oneof![2 => Just(none), 1 => values].boxed()
