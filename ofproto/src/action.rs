@@ -5,13 +5,24 @@
 
 mod controller;
 mod ct;
+mod encap;
+mod learn;
+pub(crate) mod link;
 mod nicira;
+mod sample;
 mod standard;
+mod subfield;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use controller::ControllerAction;
 pub use ct::{CtAction, NatAction, NatRange};
+pub use encap::{EncapAction, EncapProperty, packet_type};
+pub(crate) use learn::immediate_len;
+pub use learn::{LearnAction, LearnSource, LearnSpec, LearnTarget, learn_flags};
+pub use link::{BundleAction, MultipathAction};
+pub use sample::SampleAction;
+pub use subfield::Subfield;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::oxm::{Field, FieldMatch};
@@ -49,6 +60,13 @@ pub enum Action {
         /// Bytes of the packet a packet-in carries.
         max_len: u16,
     },
+    /// To a port, with the packet cut short.
+    OutputTrunc {
+        /// The port, in the 16 bits of a Nicira action.
+        port: u16,
+        /// Bytes that are left of the packet, 14 at least.
+        max_len: u32,
+    },
     /// To a group.
     Group(u32),
     /// Chooses the queue for later outputs.
@@ -59,10 +77,29 @@ pub enum Action {
     PushVlan(u16),
     /// Without the outer VLAN header.
     PopVlan,
+    /// A new MPLS header of this EtherType.
+    PushMpls(u16),
+    /// Without the outer MPLS header; what is below has this EtherType.
+    PopMpls(u16),
+    /// Sets the time to live of the outer MPLS header.
+    SetMplsTtl(u8),
+    /// Takes one from the time to live of the outer MPLS header.
+    DecMplsTtl,
     /// Sets the time to live.
     SetNwTtl(u8),
     /// Takes one from the time to live.
     DecNwTtl,
+    /// Takes one from the time to live; a packet that thereby expires goes to the controllers with these ids.
+    DecNwTtlIds(Vec<u16>),
+    /// Takes one from the time to live of a Network Service Header.
+    DecNshTtl,
+    /// Gives the flow other timeouts once it sees a TCP FIN or RST. Units: seconds, 0 leaves it as it is.
+    FinTimeout {
+        /// Idle timeout.
+        idle: u16,
+        /// Hard timeout.
+        hard: u16,
+    },
     /// Sets a whole field. A mask other than all ones has no encoding in OpenFlow 1.3.
     SetField(FieldMatch),
     /// Sets a run of bits.
@@ -76,6 +113,44 @@ pub enum Action {
         /// The value.
         value: u64,
     },
+    /// Sets some bits of a field that a [`Action::RegLoad`] does not reach: tunnel metadata, fields of experimenters.
+    RegLoad2(FieldMatch),
+    /// Puts a run of bits on the stack.
+    Push(Subfield),
+    /// Takes a run of bits from the stack.
+    Pop(Subfield),
+    /// Removes a field from the packet; tunnel metadata only.
+    DeleteField(Field),
+    /// Writes to a bit whether the packet is larger than this. Units: bytes.
+    CheckPktLarger {
+        /// The size.
+        length: u16,
+        /// The bit.
+        dst: Subfield,
+    },
+    /// Sets the tunnel id, in the old form of Nicira. OVS gives back a [`Action::SetField`].
+    SetTunnel(u32),
+    /// Sets the tunnel id, in the old form of Nicira. OVS gives back a [`Action::SetField`].
+    SetTunnel64(u64),
+    /// Copies a run of bits, in the form of the ONF's extension 320.
+    CopyField {
+        /// From here.
+        src: Subfield,
+        /// To here.
+        dst: Subfield,
+    },
+    /// Chooses a link by a hash of the packet.
+    Multipath(MultipathAction),
+    /// Chooses a port by a hash of the packet.
+    Bundle(BundleAction),
+    /// Adds a flow made from the packet.
+    Learn(LearnAction),
+    /// Sends samples to collectors.
+    Sample(SampleAction),
+    /// A new outer header.
+    Encap(EncapAction),
+    /// Without the outer header; what is below is of this [`packet_type`].
+    Decap(u32),
     /// Copies a run of bits.
     RegMove {
         /// Number of bits.
@@ -96,6 +171,15 @@ pub enum Action {
         /// The table, 255 for the present one.
         table: u8,
     },
+    /// The same, with the five-tuple the connection tracker knows.
+    ResubmitCt {
+        /// Ingress port for the look-up, [`crate::types::port::IN_PORT_16`] for the present one.
+        port: u16,
+        /// The table, 255 for the present one.
+        table: u8,
+    },
+    /// Looks the packet up again in the present table, in the old form. OVS gives back a [`Action::Resubmit`].
+    ResubmitPort(u16),
     /// `conjunction(id, k/n)`: the flow satisfies clause `k` of `n` of conjunction `id`.
     ///
     /// Units: `clause` counts from 0, as on the wire; text counts from 1, as ovs-ofctl does.
@@ -161,12 +245,22 @@ impl Action {
             | Self::SetQueue(_)
             | Self::PushVlan(_)
             | Self::PopVlan
+            | Self::PushMpls(_)
+            | Self::PopMpls(_)
+            | Self::SetMplsTtl(_)
+            | Self::DecMplsTtl
             | Self::SetNwTtl(_)
             | Self::DecNwTtl
             | Self::SetField(_) => standard::encode(self, out),
             Self::Ct(ct) => ct.encode(out),
             Self::Nat(nat) => nat.encode(out),
             Self::Controller(controller) => controller.encode(out),
+            Self::Multipath(multipath) => multipath.encode(out),
+            Self::Bundle(bundle) => bundle.encode(out),
+            Self::Learn(learn) => learn.encode(out),
+            Self::Sample(sample) => sample.encode(out),
+            Self::Encap(encap) => encap.encode(out),
+            Self::Decap(packet_type) => encap::encode_decap(*packet_type, out),
             Self::Unknown { typ, body } => {
                 if !(body.len() + 4).is_multiple_of(8) {
                     let length = body.len() + 4;

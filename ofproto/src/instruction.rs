@@ -61,7 +61,7 @@ impl Instruction {
 
     /// An empty apply_actions, which OVS drops.
     fn is_nothing(&self) -> bool {
-        matches!(self, Self::ApplyActions(actions) if actions.is_empty())
+        matches!(self, Self::ApplyActions(list) | Self::WriteActions(list) if list.is_empty())
     }
 
     fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {

@@ -145,7 +145,11 @@ pub mod types;
 pub mod unixctl;
 mod wire;
 
-pub use action::{Action, ControllerAction, CtAction, NatAction, NatRange};
+pub use action::{
+    Action, BundleAction, ControllerAction, CtAction, EncapAction, EncapProperty, LearnAction,
+    LearnSource, LearnSpec, LearnTarget, MultipathAction, NatAction, NatRange, SampleAction,
+    Subfield,
+};
 pub use async_config::{AsyncConfig, AsyncConfig2, AsyncProperty};
 pub use bundle::{BundleAdd, BundleControl, BundleControlType};
 pub use config::SwitchConfig;

@@ -10,10 +10,10 @@ mod table;
 mod tlv;
 
 pub use matching::Match;
-pub(crate) use table::ones;
+pub(crate) use table::{CLASS_EXPERIMENTER, ones};
 pub use table::{Field, FieldInfo, Format, Prerequisite};
 pub use tlv::{FieldMatch, WideField};
-pub(crate) use tlv::{decode_exact, encode_exact};
+pub(crate) use tlv::{decode_any, decode_exact, decode_header, encode_exact};
 
 /// Bits of `ct_state`. Source: ovs-fields(7), "Connection Tracking Fields".
 pub mod ct_state {
@@ -37,6 +37,12 @@ pub mod ct_state {
     pub const NAMES: [&str; 8] = ["new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat"];
 }
 
+/// Bits of `tun_flags`. Source: ovs-fields(7), `tun_flags`.
+pub mod tun_flags {
+    /// Names in bit order, lowest first.
+    pub const NAMES: [&str; 1] = ["oam"];
+}
+
 /// Bits of `tcp_flags`. Source: ovs-fields(7), `tcp_flags`.
 pub mod tcp_flags {
     /// Names in bit order, lowest first; the bits above have none.
@@ -57,6 +63,8 @@ pub mod eth_type {
     pub const MPLS: u128 = 0x8847;
     /// MPLS multicast.
     pub const MPLS_MCAST: u128 = 0x8848;
+    /// Network Service Header.
+    pub const NSH: u128 = 0x894f;
 }
 
 /// IP protocol numbers the shorthands of a match speak of.

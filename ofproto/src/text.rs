@@ -8,6 +8,7 @@
 //! reads.
 
 mod action;
+mod check;
 mod diff;
 mod flow;
 mod group;
@@ -90,11 +91,12 @@ impl Names {
 
     /// The port a text means: number, reserved name or given name.
     fn read_port(&self, text: &str) -> Option<u32> {
-        if let Ok(number) = text.parse::<u32>() {
-            return Some(match u16::try_from(number) {
-                Ok(short) => port::from_u16(short),
-                Err(_) => number,
-            });
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            let number: u32 = text.parse().ok()?;
+            return match u16::try_from(number) {
+                Ok(short) => Some(port::from_u16(short)),
+                Err(_) => Some(number).filter(|number| *number >= port::MAX),
+            };
         }
         if let Some((number, _)) = RESERVED.iter().find(|(_, n)| n.eq_ignore_ascii_case(text)) {
             return Some(*number);

@@ -63,6 +63,9 @@ pub const NX: u32 = 0x0000_2320;
 /// Experimenter number of the Open Networking Foundation's extensions.
 pub const ONF: u32 = 0x4f4e_4600;
 
+/// Experimenter number of Ericsson, whose fields of the Network Service Header OVS took over.
+pub const ERICSSON: u32 = 0x005a_d650;
+
 /// An Ethernet address, in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MacAddr(pub [u8; 6]);

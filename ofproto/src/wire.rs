@@ -200,6 +200,11 @@ impl Length {
         Ok(())
     }
 
+    /// Bytes written since [`Length::open`].
+    pub(crate) fn written(&self, out: &BytesMut) -> usize {
+        out.len().saturating_sub(self.start)
+    }
+
     /// Pads to a multiple of 8, then patches the length (which counts the padding).
     pub(crate) fn close_padded(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         self.pad(out);

@@ -48,7 +48,7 @@ const ACK: u128 = 0x010;
 
 /// `ct(commit,zone=Z,exec(...))`.
 pub fn commit(zone: u16, exec: Vec<Action>) -> Action {
-    Action::Ct(CtAction { commit: true, force: false, zone, table: None, alg: 0, actions: exec })
+    Action::Ct(CtAction { commit: true, zone, actions: exec, ..CtAction::default() })
 }
 
 /// `load:VALUE->NXM_NX_CT_MARK[0]`: cut (1) or live (0).
@@ -120,12 +120,9 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
 
     for m in families() {
         let track = Action::Ct(CtAction {
-            commit: false,
-            force: false,
             zone: config.zone,
             table: Some(CONNTRACK_STATE),
-            alg: 0,
-            actions: vec![],
+            ..CtAction::default()
         });
         out.push(base(CONNTRACK, 100, m, vec![track], None));
     }

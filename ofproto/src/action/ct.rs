@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use bytes::{BufMut, BytesMut};
 
 use super::nicira::{CT, NAT};
-use super::{Action, decode_nested, encode_list, open_nx};
+use super::{Action, Subfield, decode_nested, encode_list, open_nx};
 use crate::error::{DecodeError, EncodeError};
+use crate::oxm::Field;
 use crate::wire::Reader;
 
 const COMMIT: u16 = 1;
@@ -16,8 +17,6 @@ const NO_TABLE: u8 = 0xff;
 
 /// `ct(...)`: through the connection tracker.
 ///
-/// A zone taken from a field (`zone=NXM_NX_REG1[0..15]`) stays [`Action::Unknown`].
-///
 /// Source: ovs-actions(7), "The ct action"; layout `struct nx_action_conntrack`, OVS `lib/ofp-actions.c`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct CtAction {
@@ -25,8 +24,10 @@ pub struct CtAction {
     pub commit: bool,
     /// Commits it in this direction even if it exists in the other; needs `commit`.
     pub force: bool,
-    /// The zone.
+    /// The zone, where `zone_field` does not say it.
     pub zone: u16,
+    /// Sixteen bits of a field that hold the zone: `zone=NXM_NX_REG1[0..15]`.
+    pub zone_field: Option<Subfield>,
     /// The table a copy of the packet goes on in; `None` ends here with the original going on untracked.
     pub table: Option<u8>,
     /// The application-layer gateway, by its control port: 21 for ftp, 69 for tftp, 0 for none.
@@ -44,8 +45,20 @@ impl CtAction {
         let length = open_nx(out, "ct", CT);
         let commit = if self.commit { COMMIT } else { 0 };
         out.put_u16(commit | if self.force { FORCE } else { 0 });
-        out.put_u32(0);
-        out.put_u16(self.zone);
+        match self.zone_field {
+            Some(run) => {
+                run.check(64)?;
+                if run.field.sub_experimenter().is_some() {
+                    return Err(EncodeError::NoSuchField { field: run.field });
+                }
+                out.put_u32(run.field.sub_header());
+                out.put_u16(run.offset_bits());
+            }
+            None => {
+                out.put_u32(0);
+                out.put_u16(self.zone);
+            }
+        }
         out.put_u8(self.table.unwrap_or(NO_TABLE));
         out.put_bytes(0, 3);
         out.put_u16(self.alg);
@@ -60,13 +73,21 @@ impl CtAction {
         let table = body.u8("ct table")?;
         body.skip("ct padding", 3)?;
         let alg = body.u16("ct alg")?;
-        if zone_field != 0 || flags & !(COMMIT | FORCE) != 0 {
+        let zone_field = (zone_field != 0).then(|| Subfield {
+            field: Field::of_sub(zone_field),
+            offset: zone >> 6,
+            bits: (zone & 0x3f) + 1,
+        });
+        let written = zone_field
+            .is_none_or(|run| run.check(64).is_ok() && run.field.sub_experimenter().is_none());
+        if !written || flags & !(COMMIT | FORCE) != 0 {
             return Ok(None);
         }
         Ok(Some(Self {
             commit: flags & COMMIT != 0,
             force: flags & FORCE != 0,
-            zone,
+            zone: if zone_field.is_some() { 0 } else { zone },
+            zone_field,
             table: Some(table).filter(|table| *table != NO_TABLE),
             alg,
             actions: decode_nested(body, depth + 1)?,

@@ -2,51 +2,60 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::subfield::{Subfield, check_run, get_header, offset_bits, put_header};
 use super::{
-    Action, CtAction, MAX_DEPTH, NatAction, controller, decode_nested, encode_list, open_nx,
+    Action, BundleAction, CtAction, EXPERIMENTER, LearnAction, MAX_DEPTH, MultipathAction,
+    NatAction, SampleAction, controller, decode_nested, encap, encode_list, open_nx,
 };
 use crate::error::{DecodeError, EncodeError};
-use crate::oxm::Field;
-use crate::types::NX;
-use crate::wire::Reader;
+use crate::oxm::{self, Field};
+use crate::types::{NX, ONF};
+use crate::wire::{Length, Reader};
 
+const RESUBMIT: u16 = 1;
+const SET_TUNNEL: u16 = 2;
 const POP_QUEUE: u16 = 5;
 const REG_MOVE: u16 = 6;
 const REG_LOAD: u16 = 7;
 const NOTE: u16 = 8;
+const SET_TUNNEL64: u16 = 9;
+pub(super) const MULTIPATH: u16 = 10;
+pub(super) const BUNDLE: u16 = 12;
+pub(super) const BUNDLE_LOAD: u16 = 13;
 const RESUBMIT_TABLE: u16 = 14;
 const OUTPUT_REG: u16 = 15;
+pub(super) const LEARN: u16 = 16;
 const EXIT: u16 = 17;
+const FIN_TIMEOUT: u16 = 19;
 const CONTROLLER: u16 = 20;
+const DEC_TTL_CNT_IDS: u16 = 21;
+const STACK_PUSH: u16 = 27;
+const STACK_POP: u16 = 28;
+pub(super) const SAMPLE: u16 = 29;
+const OUTPUT_REG2: u16 = 32;
+const REG_LOAD2: u16 = 33;
 const CONJUNCTION: u16 = 34;
 pub(super) const CT: u16 = 35;
 pub(super) const NAT: u16 = 36;
 const CONTROLLER2: u16 = 37;
+pub(super) const SAMPLE2: u16 = 38;
+const OUTPUT_TRUNC: u16 = 39;
+pub(super) const SAMPLE3: u16 = 41;
 const CLONE: u16 = 42;
 const CT_CLEAR: u16 = 43;
+const RESUBMIT_TABLE_CT: u16 = 44;
+pub(super) const LEARN2: u16 = 45;
+pub(super) const ENCAP: u16 = 46;
+pub(super) const DECAP: u16 = 47;
+const DEC_NSH_TTL: u16 = 48;
+const CHECK_PKT_LARGER: u16 = 49;
+const DELETE_FIELD: u16 = 50;
+/// Subtype of the ONF's copy_field before it became part of OpenFlow 1.5.
+const COPY_FIELD: u16 = 3200;
 
 /// Zeros that bring a note to the 6 + 8k bytes OVS keeps.
 pub(super) const fn note_padding(length: usize) -> usize {
     crate::wire::padding(length + 2)
-}
-
-/// Checks that a run of bits lies in its field, and that the field has a header here.
-fn check_run(field: Field, offset: u16, bits: u16) -> Result<(), EncodeError> {
-    if !field.exists() || (field.info().is_none() && field.experimenter().is_some()) {
-        return Err(EncodeError::NoSuchField { field });
-    }
-    field.check_header()?;
-    let width = field.bits();
-    if bits == 0 || u32::from(offset) + u32::from(bits) > u32::from(width) {
-        return Err(EncodeError::BitRange { field, offset, bits, width });
-    }
-    Ok(())
-}
-
-/// `offset << 6 | bits - 1`, the form that several actions share; both fit six bits for a field of 64 or less, and
-/// an offset takes ten.
-fn offset_bits(offset: u16, bits: u16) -> u16 {
-    (offset << 6) | (bits.saturating_sub(1) & 0x3f)
 }
 
 /// Writes one of the actions below; the caller has chosen by variant.
@@ -76,6 +85,9 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
                     limit: limit.into(),
                 });
             }
+            if dst.sub_experimenter().is_some() {
+                return Err(EncodeError::NoSuchField { field: dst });
+            }
             let length = open_nx(out, "reg_load", REG_LOAD);
             out.put_u16(offset_bits(offset.into(), bits.into()));
             out.put_u32(dst.sub_header());
@@ -89,17 +101,22 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
             out.put_u16(bits);
             out.put_u16(src_offset);
             out.put_u16(dst_offset);
-            out.put_u32(src.sub_header());
-            out.put_u32(dst.sub_header());
+            put_header(out, src);
+            put_header(out, dst);
             length.close_padded(out)
         }
         Action::OutputReg { src, offset, bits, max_len } => {
-            check_run(src, offset, bits)?;
-            if bits > 64 {
-                return Err(EncodeError::BitRange { field: src, offset, bits, width: 64 });
+            Subfield { field: src, offset, bits }.check(64)?;
+            let packed = offset_bits(offset, bits);
+            if src.sub_experimenter().is_some() {
+                let length = open_nx(out, "output_reg", OUTPUT_REG2);
+                out.put_u16(packed);
+                out.put_u16(max_len);
+                put_header(out, src);
+                return length.close_padded(out);
             }
             let length = open_nx(out, "output_reg", OUTPUT_REG);
-            out.put_u16(offset_bits(offset, bits));
+            out.put_u16(packed);
             out.put_u32(src.sub_header());
             out.put_u16(max_len);
             out.put_bytes(0, 6);
@@ -124,6 +141,101 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
             encode_list(actions, out)?;
             length.close_padded(out)
         }
+        Action::ResubmitCt { port, table } => {
+            let length = open_nx(out, "resubmit", RESUBMIT_TABLE_CT);
+            out.put_u16(port);
+            out.put_u8(table);
+            length.close_padded(out)
+        }
+        Action::ResubmitPort(port) => {
+            let length = open_nx(out, "resubmit", RESUBMIT);
+            out.put_u16(port);
+            length.close_padded(out)
+        }
+        Action::OutputTrunc { port, max_len } => {
+            let length = open_nx(out, "output_trunc", OUTPUT_TRUNC);
+            out.put_u16(port);
+            out.put_u32(max_len);
+            length.close_padded(out)
+        }
+        Action::SetTunnel(id) => {
+            let length = open_nx(out, "set_tunnel", SET_TUNNEL);
+            out.put_u16(0);
+            out.put_u32(id);
+            length.close_padded(out)
+        }
+        Action::SetTunnel64(id) => {
+            let length = open_nx(out, "set_tunnel64", SET_TUNNEL64);
+            out.put_bytes(0, 6);
+            out.put_u64(id);
+            length.close_padded(out)
+        }
+        Action::DecNwTtlIds(ref ids) => {
+            let count = u16::try_from(ids.len()).map_err(|_| EncodeError::TooLong {
+                what: "dec_ttl",
+                length: ids.len(),
+                limit: u16::MAX.into(),
+            })?;
+            let length = open_nx(out, "dec_ttl", DEC_TTL_CNT_IDS);
+            out.put_u16(count);
+            out.put_u32(0);
+            ids.iter().for_each(|id| out.put_u16(*id));
+            length.close_padded(out)
+        }
+        Action::FinTimeout { idle, hard } => {
+            let length = open_nx(out, "fin_timeout", FIN_TIMEOUT);
+            out.put_u16(idle);
+            out.put_u16(hard);
+            length.close_padded(out)
+        }
+        Action::RegLoad2(ref field) => {
+            let length = open_nx(out, "reg_load2", REG_LOAD2);
+            field.encode(out)?;
+            length.close_padded(out)
+        }
+        Action::Push(run) => encode_stack(run, "push", STACK_PUSH, out),
+        Action::Pop(run) => encode_stack(run, "pop", STACK_POP, out),
+        Action::DeleteField(field) => {
+            if !field.exists() {
+                return Err(EncodeError::NoSuchField { field });
+            }
+            field.check_header()?;
+            let length = open_nx(out, "delete_field", DELETE_FIELD);
+            put_header(out, field);
+            fill(out, &length, 24);
+            length.close_padded(out)
+        }
+        Action::CheckPktLarger { length: size, dst } => {
+            dst.check(1)?;
+            let length = open_nx(out, "check_pkt_larger", CHECK_PKT_LARGER);
+            out.put_u16(size);
+            out.put_u16(dst.offset);
+            put_header(out, dst.field);
+            fill(out, &length, 24);
+            length.close_padded(out)
+        }
+        Action::CopyField { src, dst } => {
+            src.check(src.bits)?;
+            Subfield { bits: src.bits, ..dst }.check(src.bits)?;
+            let length = Length::open(out, "copy_field", 2);
+            out.put_u16(EXPERIMENTER);
+            out.put_u16(0);
+            out.put_u32(ONF);
+            out.put_u16(COPY_FIELD);
+            out.put_u16(0);
+            out.put_u16(src.bits);
+            out.put_u16(src.offset);
+            out.put_u16(dst.offset);
+            out.put_u16(0);
+            for field in [src.field, dst.field] {
+                out.put_u32(field.header());
+                if let Some(experimenter) = field.experimenter() {
+                    out.put_u32(experimenter);
+                }
+            }
+            length.close_padded(out)
+        }
+        Action::DecNshTtl => open_nx(out, "dec_nsh_ttl", DEC_NSH_TTL).close_padded(out),
         Action::CtClear => open_nx(out, "ct_clear", CT_CLEAR).close_padded(out),
         Action::PopQueue => open_nx(out, "pop_queue", POP_QUEUE).close_padded(out),
         Action::Exit => open_nx(out, "exit", EXIT).close_padded(out),
@@ -131,10 +243,58 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
     }
 }
 
+/// Writes zeros up to a length of `size` bytes.
+fn fill(out: &mut BytesMut, length: &Length, size: usize) {
+    out.put_bytes(0, size.saturating_sub(length.written(out)));
+}
+
+fn encode_stack(
+    run: Subfield,
+    what: &'static str,
+    subtype: u16,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    run.check(run.bits)?;
+    let length = open_nx(out, what, subtype);
+    out.put_u16(run.offset);
+    put_header(out, run.field);
+    out.put_u16(run.bits);
+    fill(out, &length, 24);
+    length.close_padded(out)
+}
+
+fn decode_stack(body: &mut Reader<'_>) -> Result<Option<Subfield>, DecodeError> {
+    let offset = body.u16("stack offset")?;
+    let field = get_header(body)?;
+    let run = Subfield { field, offset, bits: body.u16("stack bits")? };
+    Ok(run.check(run.bits).is_ok().then_some(run))
+}
+
+/// Reads the ONF's copy_field behind its experimenter number.
+fn decode_copy_field(body: &mut Reader<'_>) -> Result<Option<Action>, DecodeError> {
+    if body.u16("action subtype")? != COPY_FIELD {
+        return Ok(None);
+    }
+    body.skip("copy_field padding", 2)?;
+    let bits = body.u16("copy_field bits")?;
+    let (src_offset, dst_offset) = (body.u16("copy_field offset")?, body.u16("copy_field offset")?);
+    body.skip("copy_field padding", 2)?;
+    let mut run = |offset| {
+        oxm::decode_header(body).map(|field| field.map(|field| Subfield { field, offset, bits }))
+    };
+    let (Some(src), Some(dst)) = (run(src_offset)?, run(dst_offset)?) else { return Ok(None) };
+    let fits = src.check(bits).is_ok() && dst.check(bits).is_ok();
+    Ok((fits && body.len() < 8).then_some(Action::CopyField { src, dst }))
+}
+
 /// Reads an experimenter action from its experimenter number on; `None` for one without a name here, or not in the
 /// form OVS writes.
 pub(super) fn decode(body: &mut Reader<'_>, depth: u8) -> Result<Option<Action>, DecodeError> {
-    if body.u32("action experimenter")? != NX || depth >= MAX_DEPTH {
+    let experimenter = body.u32("action experimenter")?;
+    if experimenter == ONF {
+        return decode_copy_field(body);
+    }
+    if experimenter != NX || depth >= MAX_DEPTH {
         return Ok(None);
     }
     let subtype = body.u16("action subtype")?;
@@ -152,13 +312,65 @@ pub(super) fn decode(body: &mut Reader<'_>, depth: u8) -> Result<Option<Action>,
             };
             Some(Action::RegLoad { dst, offset, bits, value }).filter(encodes)
         }
-        (REG_MOVE, 14) => {
+        (RESUBMIT_TABLE_CT, 6) => {
+            Some(Action::ResubmitCt { port: body.u16("port")?, table: body.u8("table")? })
+        }
+        (RESUBMIT, 6) => Some(Action::ResubmitPort(body.u16("port")?)),
+        (OUTPUT_TRUNC, 6) => {
+            Some(Action::OutputTrunc { port: body.u16("port")?, max_len: body.u32("max_len")? })
+        }
+        (SET_TUNNEL, 6) => {
+            body.skip("set_tunnel padding", 2)?;
+            Some(Action::SetTunnel(body.u32("tunnel id")?))
+        }
+        (SET_TUNNEL64, 14) => {
+            body.skip("set_tunnel padding", 6)?;
+            Some(Action::SetTunnel64(body.u64("tunnel id")?))
+        }
+        (MULTIPATH, 22..) => MultipathAction::decode(body)?.filter(encodes),
+        (BUNDLE, 22..) => BundleAction::decode(body, false)?,
+        (BUNDLE_LOAD, 22..) => BundleAction::decode(body, true)?.filter(encodes),
+        (LEARN, 22..) => LearnAction::decode(body, false)?,
+        (LEARN2, 30..) => LearnAction::decode(body, true)?.filter(encodes),
+        (FIN_TIMEOUT, 6) => {
+            Some(Action::FinTimeout { idle: body.u16("timeout")?, hard: body.u16("timeout")? })
+        }
+        (DEC_TTL_CNT_IDS, 6..) => {
+            let count = body.u16("controllers")?;
+            body.skip("dec_ttl padding", 4)?;
+            let ids = (0..count).map(|_| body.u16("controller id")).collect::<Result<_, _>>()?;
+            (body.len() < 8).then_some(Action::DecNwTtlIds(ids))
+        }
+        (STACK_PUSH, 14) => decode_stack(body)?.map(Action::Push),
+        (STACK_POP, 14) => decode_stack(body)?.map(Action::Pop),
+        (SAMPLE, 14) | (SAMPLE2 | SAMPLE3, 22) => SampleAction::decode(body, subtype)?,
+        (OUTPUT_REG2, 14) => {
+            let packed = body.u16("output_reg bits")?;
+            let max_len = body.u16("output_reg max_len")?;
+            let (offset, bits) = split(packed);
+            let src = get_header(body)?;
+            Some(Action::OutputReg { src, offset, bits, max_len }).filter(encodes)
+        }
+        (REG_LOAD2, 6..) => {
+            oxm::decode_any(body)?.filter(|_| body.len() < 8).map(Action::RegLoad2).filter(encodes)
+        }
+        (ENCAP, 6..) => encap::EncapAction::decode(body)?,
+        (DECAP, 6) => encap::decode_decap(body)?,
+        (DEC_NSH_TTL, 6) => Some(Action::DecNshTtl),
+        (CHECK_PKT_LARGER, 14) => {
+            let length = body.u16("packet length")?;
+            let offset = body.u16("check_pkt_larger offset")?;
+            let dst = Subfield { field: get_header(body)?, offset, bits: 1 };
+            Some(Action::CheckPktLarger { length, dst }).filter(encodes)
+        }
+        (DELETE_FIELD, 14) => Some(Action::DeleteField(get_header(body)?)).filter(encodes),
+        (REG_MOVE, 14..) => {
             let bits = body.u16("reg_move bits")?;
             let src_offset = body.u16("reg_move offset")?;
             let dst_offset = body.u16("reg_move offset")?;
-            let src = Field::of_sub(body.u32("reg_move field")?);
-            let dst = Field::of_sub(body.u32("reg_move field")?);
-            Some(Action::RegMove { bits, src, src_offset, dst, dst_offset }).filter(encodes)
+            let (src, dst) = (get_header(body)?, get_header(body)?);
+            let action = Action::RegMove { bits, src, src_offset, dst, dst_offset };
+            Some(action).filter(|action| body.len() < 8 && encodes(action))
         }
         (OUTPUT_REG, 14) => {
             let (offset, bits) = split(body.u16("output_reg bits")?);
@@ -190,17 +402,24 @@ fn split(offset_bits: u16) -> (u16, u16) {
     (offset_bits >> 6, (offset_bits & 0x3f) + 1)
 }
 
-/// Whether a decoded run of bits is one this crate would write.
+/// Whether a decoded action is one this crate would write.
 fn encodes(action: &Action) -> bool {
     match *action {
         Action::RegLoad { dst, offset, bits, value } => {
             check_run(dst, offset.into(), bits.into()).is_ok()
+                && dst.sub_experimenter().is_none()
                 && value <= u64::MAX >> (64 - u32::from(bits))
         }
         Action::RegMove { bits, src, src_offset, dst, dst_offset } => {
             check_run(src, src_offset, bits).is_ok() && check_run(dst, dst_offset, bits).is_ok()
         }
         Action::OutputReg { src, offset, bits, .. } => check_run(src, offset, bits).is_ok(),
+        Action::Multipath(multipath) => multipath.dst.check(64).is_ok(),
+        Action::Bundle(ref bundle) => bundle.dst.is_none_or(|dst| dst.check(64).is_ok()),
+        Action::Learn(ref learn) => learn.result.is_none_or(|dst| dst.check(1).is_ok()),
+        Action::CheckPktLarger { dst, .. } => dst.check(1).is_ok(),
+        Action::DeleteField(field) => field.exists() && field.check_header().is_ok(),
+        Action::RegLoad2(field) => field.field.exists(),
         _ => true,
     }
 }

@@ -8,8 +8,12 @@ use crate::oxm;
 use crate::wire::{Length, Reader};
 
 const OUTPUT: u16 = 0;
+const SET_MPLS_TTL: u16 = 15;
+const DEC_MPLS_TTL: u16 = 16;
 const PUSH_VLAN: u16 = 17;
 const POP_VLAN: u16 = 18;
+const PUSH_MPLS: u16 = 19;
+const POP_MPLS: u16 = 20;
 const SET_QUEUE: u16 = 21;
 const GROUP: u16 = 22;
 const SET_NW_TTL: u16 = 23;
@@ -40,6 +44,22 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
         Action::PushVlan(eth_type) => {
             head(out, PUSH_VLAN);
             out.put_u16(*eth_type);
+        }
+        Action::PushMpls(eth_type) => {
+            head(out, PUSH_MPLS);
+            out.put_u16(*eth_type);
+        }
+        Action::PopMpls(eth_type) => {
+            head(out, POP_MPLS);
+            out.put_u16(*eth_type);
+        }
+        Action::SetMplsTtl(ttl) => {
+            head(out, SET_MPLS_TTL);
+            out.put_u8(*ttl);
+        }
+        Action::DecMplsTtl => {
+            head(out, DEC_MPLS_TTL);
+            out.put_u32(0);
         }
         Action::PopVlan => {
             head(out, POP_VLAN);
@@ -72,6 +92,10 @@ pub(super) fn decode(typ: u16, body: &mut Reader<'_>) -> Result<Option<Action>, 
         (GROUP, 4) => Some(Action::Group(body.u32("group")?)),
         (SET_QUEUE, 4) => Some(Action::SetQueue(body.u32("queue")?)),
         (PUSH_VLAN, 4) => Some(Action::PushVlan(body.u16("ethertype")?)),
+        (PUSH_MPLS, 4) => Some(Action::PushMpls(body.u16("ethertype")?)),
+        (POP_MPLS, 4) => Some(Action::PopMpls(body.u16("ethertype")?)),
+        (SET_MPLS_TTL, 4) => Some(Action::SetMplsTtl(body.u8("ttl")?)),
+        (DEC_MPLS_TTL, 4) => Some(Action::DecMplsTtl),
         (POP_VLAN, 4) => Some(Action::PopVlan),
         (SET_NW_TTL, 4) => Some(Action::SetNwTtl(body.u8("ttl")?)),
         (DEC_NW_TTL, 4) => Some(Action::DecNwTtl),

@@ -76,6 +76,31 @@ impl Match {
         self
     }
 
+    /// With this field even if no bit of it counts: that it is there is what is matched.
+    pub(crate) fn with_present(self, field: Field) -> Self {
+        self.with_present_masked(field, 0, field.exact_mask())
+    }
+
+    /// With this field, whatever its mask.
+    pub(crate) fn with_present_masked(mut self, field: Field, value: u128, mask: u128) -> Self {
+        let wanted = FieldMatch { field, value: value & mask, mask };
+        match self.position(field) {
+            Ok(at) => {
+                if let Some(slot) = self.fields.get_mut(at) {
+                    *slot = wanted;
+                }
+            }
+            Err(at) => self.fields.insert(at, wanted),
+        }
+        self
+    }
+
+    /// Without tunnel metadata `n`, of whatever length.
+    pub(crate) fn without_tun_metadata(mut self, n: u8) -> Self {
+        self.fields.retain(|f| !matches!(f.field, Field::TunMetadata(m, _) if m == n));
+        self
+    }
+
     /// Without `field`.
     #[must_use]
     pub fn without(mut self, field: Field) -> Self {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::error::EncodeError;
-use crate::types::ONF;
+use crate::types::{ERICSSON, NX, ONF};
 
 /// How a field's value is written in flow text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +31,10 @@ pub enum Format {
     CtState,
     /// `+syn-ack`.
     TcpFlags,
+    /// `+oam`.
+    TunFlags,
+    /// `(NS,TYPE)`.
+    PacketType,
 }
 
 /// What a match must hold before it may hold a field.
@@ -71,6 +75,8 @@ pub enum Prerequisite {
     NdAdvert,
     /// A ct_state that says more than `+trk`.
     Conntrack,
+    /// EtherType, or packet type, of NSH.
+    Nsh,
 }
 
 /// One row of the field table.
@@ -84,7 +90,7 @@ pub struct FieldInfo {
     pub set_name: &'static str,
     /// Spelling as a sub-field of a Nicira action, without the index of a family.
     pub wire_name: &'static str,
-    /// Class of the header in a match; 0xffff is the experimenter class of the ONF.
+    /// Class of the header in a match; 0xffff is that of experimenters.
     pub class: u16,
     /// Number of the header in a match (7 bits).
     pub number: u8,
@@ -107,14 +113,14 @@ pub struct FieldInfo {
 macro_rules! fields {
     (@any $type:ty) => { _ };
     (@zero $type:ty) => { 0 };
-    ($( $(#[$doc:meta])* $field:ident $(($index:ty))? => $name:literal $set:literal $wire:literal
+    ($( $(#[$doc:meta])* $field:ident $(($($index:ty),+))? => $name:literal $set:literal $wire:literal
         ($class:literal, $number:literal) ($sub_class:literal, $sub_number:literal)
         $bytes:literal $bits:literal $maskable:literal $prerequisite:ident $format:ident; )*) => {
         /// A match field. The order of the variants is the order in which OVS writes them into a match.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         #[allow(missing_docs, reason = "rows document themselves by their names in the table")]
         pub enum Field {
-            $( $(#[$doc])* $field $(($index))?, )*
+            $( $(#[$doc])* $field $(($($index),+))?, )*
             /// A header this crate has no name for. `bytes` counts the value alone, without mask.
             Unknown {
                 /// OXM class.
@@ -141,7 +147,7 @@ macro_rules! fields {
 
         const TABLE: &[FieldInfo] = &[
             $( FieldInfo {
-                field: Field::$field $((fields!(@zero $index)))?,
+                field: Field::$field $(($(fields!(@zero $index)),+))?,
                 name: $name, set_name: $set, wire_name: $wire,
                 class: $class, number: $number, sub_class: $sub_class, sub_number: $sub_number,
                 bytes: $bytes, bits: $bits, maskable: $maskable,
@@ -153,7 +159,7 @@ macro_rules! fields {
             /// The row of the field; `None` for one this crate has no name for.
             pub fn info(self) -> Option<&'static FieldInfo> {
                 let row = match self {
-                    $( Self::$field $((fields!(@any $index)))? => Row::$field, )*
+                    $( Self::$field $(($(fields!(@any $index)),+))? => Row::$field, )*
                     Self::Unknown { .. } | Self::Experimenter { .. } => return None,
                 };
                 TABLE.get(row as usize)
@@ -163,12 +169,16 @@ macro_rules! fields {
 }
 
 fields! {
+    /// Name space (upper half) and type of the packet: (0, 0) is Ethernet.
+    PacketType => "packet_type" "packet_type" "OXM_OF_PACKET_TYPE" (0x8000, 44) (0x8000, 44) 4 32 false None PacketType;
     DpHash => "dp_hash" "dp_hash" "NXM_NX_DP_HASH" (0x0001, 35) (0x0001, 35) 4 32 true None Hex;
     RecircId => "recirc_id" "recirc_id" "NXM_NX_RECIRC_ID" (0x0001, 36) (0x0001, 36) 4 32 false None Hex;
     ConjId => "conj_id" "conj_id" "NXM_NX_CONJ_ID" (0x0001, 37) (0x0001, 37) 4 32 false None Decimal;
     InPort => "in_port" "in_port_oxm" "OXM_OF_IN_PORT" (0x8000, 0) (0x8000, 0) 4 32 false None Port;
     /// The ingress port in 16 bits, as Nicira actions address it.
     NxmInPort => "in_port" "in_port" "NXM_OF_IN_PORT" (0x0000, 0) (0x0000, 0) 2 16 false None Port;
+    /// The output port in the action set.
+    ActsetOutput => "actset_output" "actset_output" "ONFOXM_ET_ACTSET_OUTPUT" (0xffff, 43) (0xffff, 43) 4 32 false None Port;
     EthSrc => "dl_src" "eth_src" "NXM_OF_ETH_SRC" (0x8000, 4) (0x0000, 2) 6 48 true None Mac;
     EthDst => "dl_dst" "eth_dst" "NXM_OF_ETH_DST" (0x8000, 3) (0x0000, 1) 6 48 true None Mac;
     EthType => "dl_type" "eth_type" "NXM_OF_ETH_TYPE" (0x8000, 5) (0x0000, 3) 2 16 false None EthType;
@@ -179,6 +189,7 @@ fields! {
     NxmVlanTci => "vlan_tci" "vlan_tci" "NXM_OF_VLAN_TCI" (0x0000, 4) (0x0000, 4) 2 16 true None Hex;
     MplsTc => "mpls_tc" "mpls_tc" "OXM_OF_MPLS_TC" (0x8000, 35) (0x8000, 35) 1 3 false Mpls Decimal;
     MplsBos => "mpls_bos" "mpls_bos" "OXM_OF_MPLS_BOS" (0x8000, 36) (0x8000, 36) 1 1 false Mpls Decimal;
+    MplsTtl => "mpls_ttl" "mpls_ttl" "NXM_NX_MPLS_TTL" (0x0001, 30) (0x0001, 30) 1 8 false Mpls Decimal;
     MplsLabel => "mpls_label" "mpls_label" "OXM_OF_MPLS_LABEL" (0x8000, 34) (0x8000, 34) 4 20 false Mpls Decimal;
     Ipv4Src => "nw_src" "ip_src" "NXM_OF_IP_SRC" (0x8000, 11) (0x0000, 7) 4 32 true Ipv4 Ipv4;
     Ipv4Dst => "nw_dst" "ip_dst" "NXM_OF_IP_DST" (0x8000, 12) (0x0000, 8) 4 32 true Ipv4 Ipv4;
@@ -188,6 +199,8 @@ fields! {
     IpFrag => "nw_frag" "ip_frag" "NXM_NX_IP_FRAG" (0x0001, 26) (0x0001, 26) 1 2 true Ip Frag;
     /// Six bits; flow text shows `nw_tos`, which is four times as much.
     IpDscp => "ip_dscp" "ip_dscp" "OXM_OF_IP_DSCP" (0x8000, 8) (0x8000, 8) 1 6 false Ip Decimal;
+    /// The whole octet of which [`Field::IpDscp`] is the upper part, as Nicira actions address it.
+    NxmIpTos => "nw_tos" "nw_tos" "NXM_OF_IP_TOS" (0x0000, 5) (0x0000, 5) 1 8 false Ip Decimal;
     IpEcn => "nw_ecn" "nw_ecn" "NXM_NX_IP_ECN" (0x8000, 9) (0x0001, 28) 1 2 false Ip Decimal;
     IpTtl => "nw_ttl" "nw_ttl" "NXM_NX_IP_TTL" (0x0001, 29) (0x0001, 29) 1 8 false Ip Decimal;
     Ipv6Flabel => "ipv6_label" "ipv6_label" "NXM_NX_IPV6_LABEL" (0x8000, 28) (0x0001, 27) 4 20 true Ipv6 Hex;
@@ -204,7 +217,9 @@ fields! {
     Icmpv4Code => "icmp_code" "icmp_code" "NXM_OF_ICMP_CODE" (0x8000, 20) (0x0000, 14) 1 8 false Icmp Decimal;
     Icmpv6Type => "icmpv6_type" "icmpv6_type" "NXM_NX_ICMPV6_TYPE" (0x8000, 29) (0x0001, 21) 1 8 false Icmpv6 Decimal;
     Icmpv6Code => "icmpv6_code" "icmpv6_code" "NXM_NX_ICMPV6_CODE" (0x8000, 30) (0x0001, 22) 1 8 false Icmpv6 Decimal;
+    NdReserved => "nd_reserved" "nd_reserved" "ERICOXM_OF_ICMPV6_ND_RESERVED" (0x1000, 1) (0x1000, 1) 4 32 false Nd Decimal;
     NdTarget => "nd_target" "nd_target" "NXM_NX_ND_TARGET" (0x8000, 31) (0x0001, 23) 16 128 true Nd Ipv6;
+    NdOptionsType => "nd_options_type" "nd_options_type" "ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE" (0x1000, 2) (0x1000, 2) 1 8 false Nd Decimal;
     NdSll => "nd_sll" "nd_sll" "NXM_NX_ND_SLL" (0x8000, 32) (0x0001, 24) 6 48 true NdSolicit Mac;
     NdTll => "nd_tll" "nd_tll" "NXM_NX_ND_TLL" (0x8000, 33) (0x0001, 25) 6 48 true NdAdvert Mac;
     ArpOp => "arp_op" "arp_op" "NXM_OF_ARP_OP" (0x8000, 21) (0x0000, 15) 2 16 false Arp Decimal;
@@ -212,12 +227,35 @@ fields! {
     ArpTpa => "arp_tpa" "arp_tpa" "NXM_OF_ARP_TPA" (0x8000, 23) (0x0000, 17) 4 32 true Arp Ipv4;
     ArpSha => "arp_sha" "arp_sha" "NXM_NX_ARP_SHA" (0x8000, 24) (0x0001, 17) 6 48 true Arp Mac;
     ArpTha => "arp_tha" "arp_tha" "NXM_NX_ARP_THA" (0x8000, 25) (0x0001, 18) 6 48 true Arp Mac;
+    NshFlags => "nsh_flags" "nsh_flags" "NXOXM_NSH_FLAGS" (0xffff, 1) (0xffff, 1) 1 8 true Nsh Decimal;
+    NshTtl => "nsh_ttl" "nsh_ttl" "NXOXM_NSH_TTL" (0xffff, 10) (0xffff, 10) 1 8 false Nsh Decimal;
+    NshMdtype => "nsh_mdtype" "nsh_mdtype" "NXOXM_NSH_MDTYPE" (0xffff, 2) (0xffff, 2) 1 8 false Nsh Decimal;
+    NshNp => "nsh_np" "nsh_np" "NXOXM_NSH_NP" (0xffff, 3) (0xffff, 3) 1 8 false Nsh Decimal;
+    NshSpi => "nsh_spi" "nsh_spi" "NXOXM_NSH_SPI" (0xffff, 4) (0xffff, 4) 4 24 false Nsh Hex;
+    NshSi => "nsh_si" "nsh_si" "NXOXM_NSH_SI" (0xffff, 5) (0xffff, 5) 1 8 false Nsh Decimal;
+    NshC1 => "nsh_c1" "nsh_c1" "NXOXM_NSH_C1" (0xffff, 6) (0xffff, 6) 4 32 true Nsh Hex;
+    NshC2 => "nsh_c2" "nsh_c2" "NXOXM_NSH_C2" (0xffff, 7) (0xffff, 7) 4 32 true Nsh Hex;
+    NshC3 => "nsh_c3" "nsh_c3" "NXOXM_NSH_C3" (0xffff, 8) (0xffff, 8) 4 32 true Nsh Hex;
+    NshC4 => "nsh_c4" "nsh_c4" "NXOXM_NSH_C4" (0xffff, 9) (0xffff, 9) 4 32 true Nsh Hex;
     /// `OXM_OF_TUNNEL_ID`, which OVS calls `tun_id`.
     TunId => "tun_id" "tun_id" "NXM_NX_TUN_ID" (0x8000, 38) (0x0001, 16) 8 64 true None Hex;
+    /// Bit 0: `oam`.
+    TunFlags => "tun_flags" "tun_flags" "NXM_NX_TUN_FLAGS" (0x0001, 104) (0x0001, 104) 2 1 true None TunFlags;
     TunIpv4Src => "tun_src" "tun_src" "NXM_NX_TUN_IPV4_SRC" (0x0001, 31) (0x0001, 31) 4 32 true None Ipv4;
     TunIpv4Dst => "tun_dst" "tun_dst" "NXM_NX_TUN_IPV4_DST" (0x0001, 32) (0x0001, 32) 4 32 true None Ipv4;
     TunIpv6Src => "tun_ipv6_src" "tun_ipv6_src" "NXM_NX_TUN_IPV6_SRC" (0x0001, 109) (0x0001, 109) 16 128 true None Ipv6;
     TunIpv6Dst => "tun_ipv6_dst" "tun_ipv6_dst" "NXM_NX_TUN_IPV6_DST" (0x0001, 110) (0x0001, 110) 16 128 true None Ipv6;
+    TunGbpId => "tun_gbp_id" "tun_gbp_id" "NXM_NX_TUN_GBP_ID" (0x0001, 38) (0x0001, 38) 2 16 true None Decimal;
+    TunGbpFlags => "tun_gbp_flags" "tun_gbp_flags" "NXM_NX_TUN_GBP_FLAGS" (0x0001, 39) (0x0001, 39) 1 8 true None Hex;
+    /// `tun_metadata0` to `tun_metadata63`, and how many bytes of it there are: in a match as many as the TLV map or
+    /// the value says, as a sub-field of a Nicira action always 124.
+    TunMetadata(u8, u8) => "tun_metadata" "tun_metadata" "NXM_NX_TUN_METADATA" (0x0001, 40) (0x0001, 40) 124 992 true None Hex;
+    TunErspanIdx => "tun_erspan_idx" "tun_erspan_idx" "NXOXM_ET_ERSPAN_IDX" (0xffff, 11) (0xffff, 11) 4 20 true None Hex;
+    TunErspanVer => "tun_erspan_ver" "tun_erspan_ver" "NXOXM_ET_ERSPAN_VER" (0xffff, 12) (0xffff, 12) 1 4 true None Decimal;
+    TunErspanDir => "tun_erspan_dir" "tun_erspan_dir" "NXOXM_ET_ERSPAN_DIR" (0xffff, 13) (0xffff, 13) 1 1 true None Decimal;
+    TunErspanHwid => "tun_erspan_hwid" "tun_erspan_hwid" "NXOXM_ET_ERSPAN_HWID" (0xffff, 14) (0xffff, 14) 1 6 true None Hex;
+    TunGtpuFlags => "gtpu_flags" "tun_gtpu_flags" "NXOXM_ET_GTPU_FLAGS" (0xffff, 15) (0xffff, 15) 1 8 true None Hex;
+    TunGtpuMsgtype => "gtpu_msgtype" "tun_gtpu_msgtype" "NXOXM_ET_GTPU_MSGTYPE" (0xffff, 16) (0xffff, 16) 1 8 true None Decimal;
     /// `reg0` to `reg15`.
     Reg(u8) => "reg" "reg" "NXM_NX_REG" (0x0001, 0) (0x0001, 0) 4 32 true None Hex;
     /// `xreg0` to `xreg7`: two registers as one. OVS turns them into registers inside a match.
@@ -251,7 +289,7 @@ impl Field {
     /// Position in a family such as the registers, 0 for a single field.
     pub(crate) const fn index(self) -> u8 {
         match self {
-            Self::Reg(n) | Self::XReg(n) | Self::XxReg(n) => n,
+            Self::Reg(n) | Self::XReg(n) | Self::XxReg(n) | Self::TunMetadata(n, _) => n,
             _ => 0,
         }
     }
@@ -262,6 +300,7 @@ impl Field {
             Self::Reg(_) => 16,
             Self::XReg(_) => 8,
             Self::XxReg(_) => 4,
+            Self::TunMetadata(..) => 64,
             _ => 1,
         }
     }
@@ -272,19 +311,52 @@ impl Field {
             Self::Reg(_) => Self::Reg(n),
             Self::XReg(_) => Self::XReg(n),
             Self::XxReg(_) => Self::XxReg(n),
+            Self::TunMetadata(..) => Self::TunMetadata(n, TUN_METADATA),
             other => other,
         }
     }
 
     /// Whether the field exists: `reg15` does, `reg16` does not.
     pub const fn exists(self) -> bool {
-        self.index() < self.members()
+        self.index() < self.members() && !matches!(self, Self::TunMetadata(_, 125..))
+    }
+
+    /// Whether no action may write to the field. ct_mark and ct_label may be written inside a ct alone.
+    ///
+    /// Source: ovs-fields(7), the "Access" line of each field.
+    pub fn is_read_only(self) -> bool {
+        matches!(
+            self,
+            Self::DpHash
+                | Self::RecircId
+                | Self::ConjId
+                | Self::PacketType
+                | Self::ActsetOutput
+                | Self::EthType
+                | Self::MplsBos
+                | Self::IpFrag
+                | Self::IpProto
+                | Self::TcpFlags
+                | Self::NshMdtype
+                | Self::NshNp
+                | Self::CtState
+                | Self::CtZone
+                | Self::CtNwSrc
+                | Self::CtNwDst
+                | Self::CtIpv6Src
+                | Self::CtIpv6Dst
+                | Self::CtNwProto
+                | Self::CtTpSrc
+                | Self::CtTpDst
+        )
     }
 
     /// Bits of the value that have a meaning; a match on all of them is exact.
     pub fn bits(self) -> u16 {
         match self {
-            Self::Unknown { bytes, .. } | Self::Experimenter { bytes, .. } => u16::from(bytes) * 8,
+            Self::Unknown { bytes, .. }
+            | Self::Experimenter { bytes, .. }
+            | Self::TunMetadata(_, bytes) => u16::from(bytes) * 8,
             known => known.info().map_or(0, |info| info.bits),
         }
     }
@@ -292,7 +364,9 @@ impl Field {
     /// Bytes of the value on the wire.
     pub fn bytes(self) -> u8 {
         match self {
-            Self::Unknown { bytes, .. } | Self::Experimenter { bytes, .. } => bytes,
+            Self::Unknown { bytes, .. }
+            | Self::Experimenter { bytes, .. }
+            | Self::TunMetadata(_, bytes) => bytes,
             known => known.info().map_or(0, |info| info.bytes),
         }
     }
@@ -340,10 +414,39 @@ impl Field {
         if let Some(info) = TABLE.iter().find(|i| i.field.members() == 1 && spelled(i, name)) {
             return Some(info.field);
         }
+        if let Some((_, field)) = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name))
+        {
+            return Some(*field);
+        }
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let index: u8 = name.get(stem.len()..)?.parse().ok()?;
         let info = TABLE.iter().find(|i| i.field.members() > 1 && spelled(i, stem))?;
         Some(info.field.member(index)).filter(|field| field.exists())
+    }
+
+    /// Whether the field always stands with a mask in a match: OVS writes a mask where it has one, and only all ones in
+    /// every bit of the TLV count as none.
+    pub(crate) const fn is_masked_always(self) -> bool {
+        matches!(
+            self,
+            Self::TunFlags
+                | Self::TunErspanVer
+                | Self::TunErspanDir
+                | Self::TunErspanHwid
+                | Self::TunGtpuFlags
+                | Self::TunGtpuMsgtype
+        )
+    }
+
+    /// Whether OVS 3.1.0 writes the value of the field in place of its mask.
+    pub(crate) const fn has_value_as_mask(self) -> bool {
+        self.is_masked_always() && !matches!(self, Self::TunFlags)
+    }
+
+    /// The field a name means in an action: as [`Field::from_name`] says, but for `in_port`, which is the one of 16
+    /// bits there.
+    pub fn from_action_name(name: &str) -> Option<Self> {
+        if name == "in_port" { Some(Self::NxmInPort) } else { Self::from_name(name) }
     }
 
     /// The header the field has inside a match, without the mask bit. Its length is that of an exact match.
@@ -358,7 +461,8 @@ impl Field {
             }
             known => known.info().map_or(0, |info| {
                 let extra = if info.class == CLASS_EXPERIMENTER { 4 } else { 0 };
-                compose(info.class, info.number.wrapping_add(known.index()), info.bytes + extra)
+                let bytes = known.bytes() + extra;
+                compose(info.class, info.number.wrapping_add(known.index()), bytes)
             }),
         }
     }
@@ -382,29 +486,43 @@ impl Field {
     pub(crate) fn experimenter(self) -> Option<u32> {
         match self {
             Self::Experimenter { experimenter, .. } => Some(experimenter),
-            known => known.info().filter(|i| i.class == CLASS_EXPERIMENTER).map(|_| ONF),
+            known => known.info().filter(|i| i.class == CLASS_EXPERIMENTER).map(vendor),
         }
     }
 
-    /// The header the field has as a sub-field of a Nicira action. Fields of the experimenter class have none here.
+    /// The header the field has as a sub-field of a Nicira action.
     pub(crate) fn sub_header(self) -> u32 {
         match self.info() {
             Some(info) => {
-                compose(info.sub_class, info.sub_number.wrapping_add(self.index()), info.bytes)
+                let extra = if info.sub_class == CLASS_EXPERIMENTER { 4 } else { 0 };
+                let number = info.sub_number.wrapping_add(self.index());
+                compose(info.sub_class, number, info.bytes + extra)
             }
             None => self.header(),
+        }
+    }
+
+    /// The experimenter number that follows the header as a sub-field of a Nicira action.
+    pub(crate) fn sub_experimenter(self) -> Option<u32> {
+        match self.info() {
+            Some(info) => (info.sub_class == CLASS_EXPERIMENTER).then(|| vendor(info)),
+            None => self.experimenter(),
         }
     }
 
     /// The field with this header in a match. `bytes` counts the value alone.
     pub(crate) fn of_match(class: u16, experimenter: u32, number: u8, bytes: u8) -> Self {
         if class == CLASS_EXPERIMENTER {
-            return match (experimenter, number, bytes) {
-                (ONF, 42, 2) => Self::TcpFlags,
-                _ => Self::Experimenter { experimenter, number, bytes },
-            };
+            return find_experimenter(experimenter, number, bytes, |info| {
+                (info.class, info.number)
+            });
         }
         find(&MATCH_ROWS, class, number, bytes)
+    }
+
+    /// The field of an experimenter with this header as a sub-field of a Nicira action. `bytes` counts the value alone.
+    pub(crate) fn of_sub_experimenter(experimenter: u32, number: u8, bytes: u8) -> Self {
+        find_experimenter(experimenter, number, bytes, |info| (info.sub_class, info.sub_number))
     }
 
     /// The field with this header as a sub-field of a Nicira action.
@@ -413,6 +531,79 @@ impl Field {
         find(&SUB_ROWS, u16::from_be_bytes([high, low]), number >> 1, bytes)
     }
 }
+
+/// Bytes of tunnel metadata as a sub-field of a Nicira action.
+const TUN_METADATA: u8 = 124;
+
+/// Who numbers the fields of an experimenter's class.
+///
+/// Source: OVS `include/openvswitch/meta-flow.h` and `include/openflow/openflow-common.h`.
+fn vendor(info: &FieldInfo) -> u32 {
+    match info.field {
+        Field::TcpFlags | Field::ActsetOutput => ONF,
+        _ if info.prerequisite == Prerequisite::Nsh => ERICSSON,
+        _ => NX,
+    }
+}
+
+/// The named field of an experimenter.
+fn find_experimenter(
+    experimenter: u32,
+    number: u8,
+    bytes: u8,
+    header: impl Fn(&FieldInfo) -> (u16, u8),
+) -> Field {
+    TABLE
+        .iter()
+        .find(|info| {
+            header(info) == (CLASS_EXPERIMENTER, number)
+                && info.bytes == bytes
+                && vendor(info) == experimenter
+        })
+        .map_or(Field::Experimenter { experimenter, number, bytes }, |info| info.field)
+}
+
+/// Further spellings of fields that ovs-ofctl reads. Source: ovs-fields(7), the "Name" and "OXM", "NXM" lines.
+const ALIASES: &[(&str, Field)] = &[
+    ("tunnel_id", Field::TunId),
+    ("ip_ecn", Field::IpEcn),
+    ("ip_proto", Field::IpProto),
+    ("icmpv4_type", Field::Icmpv4Type),
+    ("icmpv4_code", Field::Icmpv4Code),
+    ("nw_tos_shifted", Field::IpDscp),
+    ("tun_gtpu_flags", Field::TunGtpuFlags),
+    ("tun_gtpu_msgtype", Field::TunGtpuMsgtype),
+    ("OXM_OF_ETH_SRC", Field::EthSrc),
+    ("OXM_OF_ETH_DST", Field::EthDst),
+    ("OXM_OF_ETH_TYPE", Field::EthType),
+    ("OXM_OF_IPV4_SRC", Field::Ipv4Src),
+    ("OXM_OF_IPV4_DST", Field::Ipv4Dst),
+    ("OXM_OF_IPV6_SRC", Field::Ipv6Src),
+    ("OXM_OF_IPV6_DST", Field::Ipv6Dst),
+    ("OXM_OF_IPV6_FLABEL", Field::Ipv6Flabel),
+    ("OXM_OF_IP_ECN", Field::IpEcn),
+    ("OXM_OF_IP_PROTO", Field::IpProto),
+    ("OXM_OF_TCP_SRC", Field::TcpSrc),
+    ("OXM_OF_TCP_DST", Field::TcpDst),
+    ("OXM_OF_TCP_FLAGS", Field::TcpFlags),
+    ("ONFOXM_ET_TCP_FLAGS", Field::TcpFlags),
+    ("OXM_OF_UDP_SRC", Field::UdpSrc),
+    ("OXM_OF_UDP_DST", Field::UdpDst),
+    ("OXM_OF_ICMPV4_TYPE", Field::Icmpv4Type),
+    ("OXM_OF_ICMPV4_CODE", Field::Icmpv4Code),
+    ("OXM_OF_ICMPV6_TYPE", Field::Icmpv6Type),
+    ("OXM_OF_ICMPV6_CODE", Field::Icmpv6Code),
+    ("OXM_OF_IPV6_ND_TARGET", Field::NdTarget),
+    ("OXM_OF_IPV6_ND_SLL", Field::NdSll),
+    ("OXM_OF_IPV6_ND_TLL", Field::NdTll),
+    ("OXM_OF_ARP_OP", Field::ArpOp),
+    ("OXM_OF_ARP_SPA", Field::ArpSpa),
+    ("OXM_OF_ARP_TPA", Field::ArpTpa),
+    ("OXM_OF_ARP_SHA", Field::ArpSha),
+    ("OXM_OF_ARP_THA", Field::ArpTha),
+    ("OXM_OF_TUNNEL_ID", Field::TunId),
+    ("OXM_OF_ACTSET_OUTPUT", Field::ActsetOutput),
+];
 
 /// `n` ones, at the right.
 pub(crate) const fn ones(n: u16) -> u128 {
@@ -424,11 +615,11 @@ const fn compose(class: u16, number: u8, bytes: u8) -> u32 {
 }
 
 /// Classes that have named fields, as indexes of the look-up tables below.
-const CLASSES: [u16; 4] = [0x0000, 0x0001, 0x8000, 0x8001];
+const CLASSES: [u16; 5] = [0x0000, 0x0001, 0x8000, 0x8001, 0x1000];
 /// No row.
 const NONE: u8 = 0xff;
 
-type Rows = [[u8; 128]; 4];
+type Rows = [[u8; 128]; 5];
 
 #[expect(
     clippy::indexing_slicing,
@@ -436,7 +627,7 @@ type Rows = [[u8; 128]; 4];
     reason = "runs at compile time, where a wrong index does not compile"
 )]
 const fn rows(sub: bool) -> Rows {
-    let mut rows = [[NONE; 128]; 4];
+    let mut rows = [[NONE; 128]; 5];
     let mut row = 0;
     while row < TABLE.len() {
         let info = &TABLE[row];
@@ -468,15 +659,21 @@ fn find(rows: &'static Rows, class: u16, number: u8, bytes: u8) -> Field {
         0x0001 => 1,
         0x8000 => 2,
         0x8001 => 3,
+        0x1000 => 4,
         _ => rows.len(),
     };
     rows.get(slot)
         .and_then(|class| class.get(usize::from(number)))
         .and_then(|row| TABLE.get(usize::from(*row)))
-        .filter(|info| info.bytes == bytes)
+        .filter(|info| {
+            info.bytes == bytes || (!sub && matches!(info.field, Field::TunMetadata(..)))
+        })
         .map_or(Field::Unknown { class, number, bytes }, |info| {
             let first = if sub { info.sub_number } else { info.number };
-            info.field.member(number.wrapping_sub(first))
+            match info.field.member(number.wrapping_sub(first)) {
+                Field::TunMetadata(n, _) => Field::TunMetadata(n, bytes),
+                field => field,
+            }
         })
 }
 
@@ -492,8 +689,16 @@ mod tests {
                 assert_eq!(field.info(), Some(info));
                 let [high, low, number, _] = field.header().to_be_bytes();
                 let class = u16::from_be_bytes([high, low]);
-                assert_eq!(Field::of_match(class, ONF, number >> 1, info.bytes), field);
-                assert_eq!(Field::of_sub(field.sub_header()), field);
+                let by = field.experimenter().unwrap_or_default();
+                assert_eq!(Field::of_match(class, by, number >> 1, info.bytes), field);
+                match field.sub_experimenter() {
+                    None => assert_eq!(Field::of_sub(field.sub_header()), field),
+                    Some(by) => {
+                        let [.., number, _] = field.sub_header().to_be_bytes();
+                        let found = Field::of_sub_experimenter(by, number >> 1, info.bytes);
+                        assert_eq!(found, field);
+                    }
+                }
                 if field != Field::NxmInPort {
                     assert_eq!(Field::from_name(&field.name()), Some(field));
                 }

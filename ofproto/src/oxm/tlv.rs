@@ -37,6 +37,9 @@ impl FieldMatch {
 
     /// Whether the whole field counts.
     pub fn is_exact(&self) -> bool {
+        if self.field.is_masked_always() {
+            return self.mask == ones(u16::from(self.field.bytes()) * 8);
+        }
         self.mask == self.field.exact_mask()
     }
 
@@ -62,7 +65,10 @@ impl FieldMatch {
             }
         }
         let header = field.header();
-        if self.is_exact() {
+        if bytes == 0 {
+            // That the field is there is all that is matched: OVS writes it with a mask of no bits.
+            out.put_u32(header | HAS_MASK);
+        } else if self.is_exact() {
             out.put_u32(header);
         } else {
             out.put_u32((header | HAS_MASK) + u32::from(bytes));
@@ -145,4 +151,27 @@ pub(crate) fn decode_exact(reader: &mut Reader<'_>) -> Result<Option<FieldMatch>
         Tlv::Field(field) if field.is_exact() => Ok(Some(field)),
         _ => Ok(None),
     }
+}
+
+/// Reads the TLV of a reg_load2, exact or masked; `None` for one that is too wide for a [`FieldMatch`].
+pub(crate) fn decode_any(reader: &mut Reader<'_>) -> Result<Option<FieldMatch>, DecodeError> {
+    match Tlv::decode(reader)? {
+        Tlv::Field(field) => Ok(Some(field)),
+        Tlv::Wide(_) => Ok(None),
+    }
+}
+
+/// Reads the header of a field as it stands in a match, without a value; `None` for one with a mask.
+pub(crate) fn decode_header(reader: &mut Reader<'_>) -> Result<Option<Field>, DecodeError> {
+    let header = reader.u32("OXM header")?;
+    let [high, low, number, length] = header.to_be_bytes();
+    let class = u16::from_be_bytes([high, low]);
+    if header & HAS_MASK != 0 {
+        return Ok(None);
+    }
+    if class != CLASS_EXPERIMENTER {
+        return Ok(Some(Field::of_match(class, 0, number >> 1, length)));
+    }
+    let experimenter = reader.u32("OXM experimenter")?;
+    Ok(length.checked_sub(4).map(|bytes| Field::of_match(class, experimenter, number >> 1, bytes)))
 }

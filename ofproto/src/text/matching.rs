@@ -4,15 +4,18 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Names, Show, write_c_hex, write_hex};
-use crate::oxm::{Field, FieldMatch, Format, Match, ct_state, eth_type, ip_proto, tcp_flags};
+use crate::oxm::{
+    Field, FieldMatch, Format, Match, ct_state, eth_type, ip_proto, tcp_flags, tun_flags,
+};
 use crate::types::MacAddr;
 
 /// Fields before the protocol shorthand.
-const FIRST: [Field; 15] = [
+const FIRST: [Field; 16] = [
     Field::PktMark,
     Field::RecircId,
     Field::DpHash,
     Field::ConjId,
+    Field::ActsetOutput,
     Field::CtState,
     Field::CtZone,
     Field::CtMark,
@@ -26,24 +29,38 @@ const FIRST: [Field; 15] = [
     Field::CtTpDst,
 ];
 
-/// Fields between the registers and the VLAN tag.
-const MIDDLE: [Field; 8] = [
+/// Fields between the registers and the metadata.
+const TUNNEL: [Field; 7] = [
     Field::TunId,
     Field::TunIpv4Src,
     Field::TunIpv4Dst,
     Field::TunIpv6Src,
     Field::TunIpv6Dst,
-    Field::Metadata,
-    Field::InPort,
-    Field::NxmInPort,
+    Field::TunGbpId,
+    Field::TunGbpFlags,
+];
+
+/// Fields behind the addresses and `arp_op`.
+const NSH: [Field; 10] = [
+    Field::NshFlags,
+    Field::NshTtl,
+    Field::NshMdtype,
+    Field::NshNp,
+    Field::NshSpi,
+    Field::NshSi,
+    Field::NshC1,
+    Field::NshC2,
+    Field::NshC3,
+    Field::NshC4,
 ];
 
 /// Fields behind the addresses.
-const LAST: [Field; 20] = [
+const LAST: [Field; 23] = [
     Field::IpEcn,
     Field::IpTtl,
     Field::MplsLabel,
     Field::MplsTc,
+    Field::MplsTtl,
     Field::MplsBos,
     Field::IpFrag,
     Field::Icmpv4Type,
@@ -53,6 +70,8 @@ const LAST: [Field; 20] = [
     Field::NdTarget,
     Field::NdSll,
     Field::NdTll,
+    Field::NdReserved,
+    Field::NdOptionsType,
     Field::TcpSrc,
     Field::TcpDst,
     Field::UdpSrc,
@@ -118,6 +137,10 @@ impl Show for Match {
         if let Some((name, _)) = short {
             printed.list.item()?.write_str(name)?;
         }
+        // Ethernet is what a packet is without a word.
+        if self.exact(Field::PacketType).is_some_and(|typ| typ != 0) {
+            printed.field(Field::PacketType)?;
+        }
         for n in 0..16 {
             printed.field(Field::Reg(n))?;
         }
@@ -126,7 +149,21 @@ impl Show for Match {
                 printed.list.field(field)?;
             }
         }
-        MIDDLE.iter().try_for_each(|field| printed.field(*field))?;
+        TUNNEL.iter().try_for_each(|field| printed.field(*field))?;
+        printed.erspan()?;
+        let rest = [Field::TunGtpuFlags, Field::TunGtpuMsgtype, Field::TunFlags];
+        rest.iter().try_for_each(|field| printed.field(*field))?;
+        for field in self.fields() {
+            if let Field::TunMetadata(_, bytes) = field.field {
+                if bytes == 0 {
+                    printed.list.item()?.write_str(&field.field.name())?;
+                } else {
+                    printed.list.field(field)?;
+                }
+            }
+        }
+        let rest = [Field::Metadata, Field::InPort, Field::NxmInPort];
+        rest.iter().try_for_each(|field| printed.field(*field))?;
         printed.vlan()?;
         printed.field(Field::EthSrc)?;
         printed.field(Field::EthDst)?;
@@ -146,6 +183,9 @@ impl Show for Match {
             // Text shows the whole octet the code point is the upper part of.
             write!(printed.list.item()?, "nw_tos={}", dscp.value << 2)?;
         }
+        let context = self.field(Field::NshMdtype).is_some_and(|md_type| md_type.value == 1);
+        let nsh = NSH.get(..if context { 10 } else { 6 }).unwrap_or_default();
+        nsh.iter().try_for_each(|field| printed.field(*field))?;
         LAST.iter().try_for_each(|field| printed.field(*field))?;
         for field in self.fields() {
             if matches!(field.field, Field::Unknown { .. } | Field::Experimenter { .. }) {
@@ -180,6 +220,19 @@ impl List<'_> {
         let names = self.names;
         let out = self.item()?;
         write!(out, "{}=", printed_name(field.field))?;
+        // A mask OVS does not show.
+        let hidden = match field.field {
+            Field::TunGbpFlags | Field::TunErspanIdx => true,
+            Field::TunMetadata(..) => {
+                // Bytes that do not count at all are not there for the text.
+                let bits = 128 - field.mask.leading_zeros();
+                bits > 0 && bits.is_multiple_of(8) && field.mask.count_ones() == bits
+            }
+            other => other.has_value_as_mask(),
+        };
+        if hidden {
+            return write_value(out, field.field, field.value, names);
+        }
         write_field(out, field, names)
     }
 }
@@ -194,6 +247,19 @@ impl Printed<'_, '_, '_> {
         match self.match_.field(field) {
             Some(field) => self.list.field(&field),
             None => Ok(()),
+        }
+    }
+
+    /// The fields of an ERSPAN header, which depend on its version.
+    fn erspan(&mut self) -> fmt::Result {
+        self.field(Field::TunErspanVer)?;
+        match self.match_.field(Field::TunErspanVer).map(|version| version.value) {
+            Some(1) => self.field(Field::TunErspanIdx),
+            Some(2) => {
+                self.field(Field::TunErspanDir)?;
+                self.field(Field::TunErspanHwid)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -235,7 +301,11 @@ impl Printed<'_, '_, '_> {
 }
 
 /// Writes value and mask of a field in a match.
-fn write_field(out: &mut dyn fmt::Write, field: &FieldMatch, names: &Names) -> fmt::Result {
+pub(super) fn write_field(
+    out: &mut dyn fmt::Write,
+    field: &FieldMatch,
+    names: &Names,
+) -> fmt::Result {
     let FieldMatch { value, mask, .. } = *field;
     let format = field.field.info().map_or(Format::Hex, |info| info.format);
     match format {
@@ -243,6 +313,8 @@ fn write_field(out: &mut dyn fmt::Write, field: &FieldMatch, names: &Names) -> f
         Format::CtState => write_masked_flags(out, &ct_state::NAMES, value, mask),
         Format::TcpFlags if field.is_exact() => write_flags(out, &tcp_flags::NAMES, value),
         Format::TcpFlags => write_masked_flags(out, &tcp_flags::NAMES, value, mask),
+        Format::TunFlags => write_masked_flags(out, &tun_flags::NAMES, value, mask),
+        Format::PacketType => write!(out, "({},{:#x})", value >> 16, value & 0xffff),
         Format::Frag => out.write_str(match (mask & 3, value & 3) {
             (3, 1) => "first",
             (3, 3) | (2, 2 | 3) => "later",
@@ -284,7 +356,14 @@ fn write_field(out: &mut dyn fmt::Write, field: &FieldMatch, names: &Names) -> f
             write_value(out, field.field, value, names)?;
             if field.is_exact() { Ok(()) } else { write!(out, "/{}", MacAddr::from(mask)) }
         }
+        Format::Decimal if !field.is_exact() && field.field == Field::NshFlags => {
+            write!(out, "{value:#04x}/{mask:#04x}")
+        }
         Format::Decimal if !field.is_exact() => write!(out, "{value:#x}/{mask:#x}"),
+        Format::Hex if is_nsh_word(field.field) => {
+            write!(out, "{value:#x}")?;
+            if field.is_exact() { Ok(()) } else { write!(out, "/{mask:#x}") }
+        }
         Format::Hex if field.field == Field::Ipv6Flabel => {
             write!(out, "{value:#07x}")?;
             if field.is_exact() { Ok(()) } else { write!(out, "/{mask:#07x}") }
@@ -295,6 +374,11 @@ fn write_field(out: &mut dyn fmt::Write, field: &FieldMatch, names: &Names) -> f
         }
         Format::Decimal | Format::EthType => write_value(out, field.field, value, names),
     }
+}
+
+/// Fields whose zero OVS writes `0x0`.
+const fn is_nsh_word(field: Field) -> bool {
+    matches!(field, Field::NshSpi | Field::NshC1 | Field::NshC2 | Field::NshC3 | Field::NshC4)
 }
 
 /// Writes a whole value, as a match and a set_field do.
@@ -313,6 +397,8 @@ pub(super) fn write_value(
         Format::Port => names.write_port(out, u32::try_from(value).unwrap_or(u32::MAX)),
         Format::CtState => write_flags(out, &ct_state::NAMES, value),
         Format::TcpFlags => write_flags(out, &tcp_flags::NAMES, value),
+        Format::TunFlags => write_flags(out, &tun_flags::NAMES, value),
+        Format::PacketType => write!(out, "({},{:#x})", value >> 16, value & 0xffff),
         Format::Frag | Format::Hex => write_c_hex(out, value),
     }
 }

@@ -1,5 +1,6 @@
 //! Reading flow text.
 
+use super::check::check_flow;
 use super::parse_action::parse_instructions;
 use super::parse_match::parse_fields;
 use super::{NUMBERS, Names};
@@ -68,6 +69,62 @@ pub enum ParseError {
     CookieWithoutMask {
         /// The cookie.
         value: String,
+    },
+    /// Actions inside actions inside actions, and so on.
+    #[error("actions stand in more than {limit} brackets")]
+    TooDeep {
+        /// The most there may be.
+        limit: u8,
+    },
+    /// An instruction twice, or before one that is carried out earlier.
+    #[error(
+        "{name:?} cannot follow {before:?}: the order is meter, actions, clear_actions, write_actions, write_metadata, \
+         goto_table, each once"
+    )]
+    InstructionOrder {
+        /// The instruction, or an action.
+        name: String,
+        /// What stands before it.
+        before: String,
+    },
+    /// A field of a match or an action without what it needs.
+    #[error("field {name:?} needs {needs} in the match")]
+    Missing {
+        /// The field.
+        name: String,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// An action that OVS does not take here.
+    #[error("action {action:?} is refused: {reason}")]
+    Inconsistent {
+        /// The action.
+        action: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A goto_table that does not go to a later table.
+    #[error("goto_table from table {from} to {to}: it goes to later tables only, 254 at most")]
+    GotoBack {
+        /// The flow's table.
+        from: u8,
+        /// Where it would go.
+        to: u8,
+    },
+    /// A drop beside something else.
+    #[error("drop stands alone")]
+    DropNotAlone,
+    /// Text that is no run of bits of a field.
+    #[error("{text:?} is no run of bits of a field (NAME[FIRST..LAST], NAME[BIT] or NAME[])")]
+    NoSubfield {
+        /// The text.
+        text: String,
+    },
+    /// A field that no action may write, or not where this one stands.
+    #[error("no action may write to {name:?} here")]
+    ReadOnly {
+        /// The field.
+        name: String,
     },
     /// Brackets or quotes that do not pair.
     #[error("unpaired bracket or quote in {text:?}")]
@@ -362,8 +419,9 @@ pub(super) fn parse_line(
         other => other.unwrap_or(TABLE_ALL),
     };
     if let Some(actions) = actions {
-        flow.instructions = parse_instructions(actions, names)?;
+        flow.instructions = parse_instructions(actions, &flow.match_, names)?;
     }
+    check_flow(flow)?;
     Ok(parsed)
 }
 
@@ -395,6 +453,8 @@ pub(super) struct Pair<'a> {
     pub(super) key: &'a str,
     /// What follows; empty if nothing does.
     pub(super) value: &'a str,
+    /// What follows an arrow behind the brackets.
+    pub(super) arrow: Option<&'a str>,
 }
 
 /// Splits text into pairs at commas and white space outside brackets and quotes, as ovs-ofctl does.
@@ -406,8 +466,12 @@ pub(super) fn pairs(text: &str) -> impl Iterator<Item = Result<Pair<'_>, ParseEr
             rest = "";
             return None;
         }
-        let key_end =
-            start.find([':', '=', '(', ',', ' ', '\t', '\r', '\n']).unwrap_or(start.len());
+        let delimiters = [':', '=', '(', ',', ' ', '\t', '\r', '\n'];
+        let key_end = if start.starts_with('"') {
+            value_end(start, &delimiters).unwrap_or(start.len())
+        } else {
+            start.find(delimiters).unwrap_or(start.len())
+        };
         let (key, tail) = start.split_at(key_end);
         let (value, after) = match tail.chars().next() {
             Some(':' | '=') => {
@@ -435,8 +499,16 @@ pub(super) fn pairs(text: &str) -> impl Iterator<Item = Result<Pair<'_>, ParseEr
             }
             _ => ("", tail),
         };
+        let (arrow, after) = match after.strip_prefix("->") {
+            Some(tail) if start.get(key_end..).is_some_and(|t| t.starts_with('(')) => {
+                let end = tail.find([',', ' ', '\t', '\r', '\n']).unwrap_or(tail.len());
+                let (arrow, after) = tail.split_at(end);
+                (Some(arrow), after)
+            }
+            _ => (None, after),
+        };
         rest = after;
-        Some(Ok(Pair { key, value }))
+        Some(Ok(Pair { key, value, arrow }))
     })
 }
 

@@ -4,12 +4,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Names;
 use super::parse::{ParseError, bad, integer, required};
-use crate::oxm::{Field, FieldMatch, Format, Match, ct_state, eth_type, ip_proto, tcp_flags};
+use super::parse_action::subfield;
+use crate::oxm::{
+    Field, Format, Match, Prerequisite, ct_state, eth_type, ip_proto, tcp_flags, tun_flags,
+};
 use crate::types::MacAddr;
 
 /// Words that stand for an EtherType, some with an IP protocol.
 const SHORTHANDS: [(&str, u128, Option<u128>); 18] = [
     ("ip", eth_type::IPV4, None),
+    ("ip4", eth_type::IPV4, None),
     ("ipv4", eth_type::IPV4, None),
     ("ipv6", eth_type::IPV6, None),
     ("ip6", eth_type::IPV6, None),
@@ -26,8 +30,13 @@ const SHORTHANDS: [(&str, u128, Option<u128>); 18] = [
     ("rarp", eth_type::RARP, None),
     ("mpls", eth_type::MPLS, None),
     ("mplsm", eth_type::MPLS_MCAST, None),
-    ("mplsu", eth_type::MPLS, None),
 ];
+
+/// Words of the match grammar that stand for themselves in the first pass over a line.
+fn is_protocol(key: &str) -> bool {
+    SHORTHANDS.iter().any(|(name, ..)| *name == key)
+        || matches!(key, "eth" | "dl_type" | "eth_type" | "packet_type")
+}
 
 /// Reads the words of a match.
 pub(super) fn parse_fields(
@@ -42,75 +51,172 @@ pub(super) fn parse_fields(
             if let Some(proto) = proto {
                 match_ = match_.with(Field::IpProto, *proto);
             }
+        } else if *key == "eth" {
+            match_ = match_.with(Field::PacketType, 0);
+        } else if *key == "packet_type" {
+            match_ = set(match_, key, Field::PacketType, required(key, *value)?, names)?;
         } else if matches!(*key, "dl_type" | "eth_type") {
             match_ = set(match_, key, Field::EthType, required(key, *value)?, names)?;
         }
     }
-    let arp = matches!(match_.exact(Field::EthType), Some(eth_type::ARP | eth_type::RARP));
+    let kind = Kind::of(&match_);
     for (key, value) in words {
-        if matches!(*key, "nw_proto" | "ip_proto") && !arp {
+        if matches!(*key, "nw_proto" | "ip_proto") && kind != Kind::Arp {
             match_ = set(match_, key, Field::IpProto, required(key, *value)?, names)?;
         }
     }
     for (key, value) in words {
-        let known = SHORTHANDS.iter().any(|(name, ..)| name == key)
-            || matches!(*key, "dl_type" | "eth_type")
-            || (matches!(*key, "nw_proto" | "ip_proto") && !arp);
-        if known {
+        if is_protocol(key) || (matches!(*key, "nw_proto" | "ip_proto") && kind != Kind::Arp) {
             continue;
         }
-        let text = required(key, *value)?;
-        match_ = match *key {
-            "dl_vlan" => {
-                let vid = integer(text).filter(|v| *v < 0x1000).ok_or_else(|| bad(key, text))?;
-                match_.with(Field::VlanVid, vid | 0x1000)
-            }
-            "dl_vlan_pcp" => {
-                let present = match_.field(Field::VlanVid).is_some();
-                let match_ = set(match_, key, Field::VlanPcp, text, names)?;
-                if present { match_ } else { match_.with_masked(Field::VlanVid, 0x1000, 0x1000) }
-            }
-            "vlan_tci" => {
-                let (value, mask) = masked(text, 0xffff).ok_or_else(|| bad(key, text))?;
-                if value > 0xffff || mask > 0xffff {
-                    return Err(bad(key, text));
-                }
-                let match_ = match_.with_masked(Field::VlanVid, value & 0x1fff, mask & 0x1fff);
-                if mask >> 13 == 0 {
-                    match_
-                } else {
-                    match_.with_masked(Field::VlanPcp, value >> 13, mask >> 13)
-                }
-            }
-            "nw_tos" => {
-                let tos = integer(text).filter(|v| *v <= 0xff && v & 3 == 0);
-                match_.with(Field::IpDscp, tos.ok_or_else(|| bad(key, text))? >> 2)
-            }
-            _ => {
-                let field = field_of(key, &match_)?;
-                set(match_, key, field, text, names)?
-            }
-        };
+        match_ = parse_word(match_, key, *value, kind, names)?;
+    }
+    // What only Ethernet has says already that the packet is Ethernet.
+    if match_.exact(Field::PacketType) == Some(0)
+        && match_.fields().iter().any(|f| needs_ethernet(f.field))
+    {
+        match_ = match_.without(Field::PacketType);
     }
     Ok(match_)
 }
 
-/// The field a key means in a match of this protocol.
-fn field_of(key: &str, match_: &Match) -> Result<Field, ParseError> {
-    let no_protocol = || ParseError::NoProtocol { name: key.to_owned() };
-    let kind = match_.exact(Field::EthType);
-    let proto = match_.exact(Field::IpProto);
-    let arp = matches!(kind, Some(eth_type::ARP | eth_type::RARP));
-    let by_proto = |tcp, udp, sctp| match proto {
-        Some(ip_proto::TCP) => Ok(tcp),
-        Some(ip_proto::UDP) => Ok(udp),
-        Some(ip_proto::SCTP) => Ok(sctp),
-        _ => Err(no_protocol()),
+fn needs_ethernet(field: Field) -> bool {
+    let l2 = matches!(field, Field::EthSrc | Field::EthDst | Field::EthType | Field::VlanVid);
+    let prerequisite = field.info().map_or(Prerequisite::None, |info| info.prerequisite);
+    l2 || !matches!(prerequisite, Prerequisite::None | Prerequisite::Conntrack | Prerequisite::Nsh)
+}
+
+fn parse_word(
+    match_: Match,
+    key: &str,
+    value: Option<&str>,
+    kind: Kind,
+    names: &Names,
+) -> Result<Match, ParseError> {
+    if let (Some(n), None) = (key.strip_prefix("tun_metadata"), value) {
+        // That there is such an option, whatever it says.
+        let n = n.parse().ok().filter(|n| *n < 64);
+        let n = n.ok_or_else(|| ParseError::UnknownField { name: key.to_owned() })?;
+        return Ok(match_.with_present(Field::TunMetadata(n, 0)));
+    }
+    let text = required(key, value)?;
+    let refuse = || bad(key, text);
+    Ok(match key {
+        "dl_vlan" => match integer(text) {
+            Some(0xffff) => match_.with(Field::VlanVid, 0).without(Field::VlanPcp),
+            Some(vid) if vid < 0x1000 => {
+                let old = match_.field(Field::VlanVid).map_or((0, 0), |f| (f.value, f.mask));
+                let vid = (old.0 & !0x1fff) | vid | 0x1000;
+                match_.with_masked(Field::VlanVid, vid, old.1 | 0x1fff)
+            }
+            _ => return Err(refuse()),
+        },
+        "dl_vlan_pcp" | "vlan_pcp" => {
+            let (pcp, mask) = masked(text, 7).ok_or_else(refuse)?;
+            if pcp > 7 || mask != 7 {
+                return Err(refuse());
+            }
+            let (vid, vid_mask) =
+                match_.field(Field::VlanVid).map_or((0, 0), |f| (f.value, f.mask));
+            match_.with(Field::VlanPcp, pcp).with_masked(
+                Field::VlanVid,
+                vid | 0x1000,
+                vid_mask | 0x1000,
+            )
+        }
+        "vlan_tci" => {
+            let (value, mask) = masked(text, 0xffff).ok_or_else(refuse)?;
+            if value > 0xffff || mask > 0xffff {
+                return Err(refuse());
+            }
+            let value = value & mask;
+            let match_ = match_.without(Field::VlanVid).without(Field::VlanPcp);
+            // No tag is one question, whatever the rest of the word says.
+            if mask == 0xffff && value == 0 {
+                return Ok(match_.with(Field::VlanVid, 0).without(Field::VlanPcp));
+            }
+            let match_ = match_.with_masked(Field::VlanVid, value & 0x1fff, mask & 0x1fff);
+            match_.with_masked(Field::VlanPcp, value >> 13, mask >> 13)
+        }
+        "nw_tos" => {
+            let tos = integer(text).filter(|v| *v <= 0xff).ok_or_else(refuse)?;
+            match_.with(Field::IpDscp, tos >> 2)
+        }
+        _ => {
+            if let Some(run) = subfield(key) {
+                let (value, mask) = masked(text, crate::oxm::ones(run.bits)).ok_or_else(refuse)?;
+                if value > crate::oxm::ones(run.bits) || mask > crate::oxm::ones(run.bits) {
+                    return Err(refuse());
+                }
+                return Ok(merge(match_, run.field, value << run.offset, mask << run.offset));
+            }
+            let field = field_of(key, &match_, kind)?;
+            set(match_, key, field, text, names)?
+        }
+    })
+}
+
+/// Adds bits of a field to those a match has already.
+fn merge(match_: Match, field: Field, value: u128, mask: u128) -> Match {
+    let registers = match field {
+        Field::XReg(n) => Some((n * 2, 2)),
+        Field::XxReg(n) => Some((n * 4, 4)),
+        _ => None,
     };
+    if let Some((first, count)) = registers {
+        return (0..count).fold(match_, |match_, n| {
+            let shift = 32 * u32::from(count - 1 - n);
+            let part = |number: u128| (number >> shift) & 0xffff_ffff;
+            if part(mask) == 0 {
+                return match_;
+            }
+            merge(match_, Field::Reg(first + n), part(value), part(mask))
+        });
+    }
+    let (old, old_mask) = match_.field(field).map_or((0, 0), |f| (f.value, f.mask));
+    match_.with_masked(field, (old & !mask) | (value & mask), old_mask | mask)
+}
+
+/// What a packet of a match is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Arp,
+    Other,
+}
+
+impl Kind {
+    fn of(match_: &Match) -> Self {
+        match match_.exact(Field::EthType) {
+            Some(eth_type::ARP | eth_type::RARP) => Self::Arp,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The field a key means in a match of this protocol.
+fn field_of(key: &str, match_: &Match, kind: Kind) -> Result<Field, ParseError> {
+    let no_protocol = || ParseError::NoProtocol { name: key.to_owned() };
+    let eth = match_.exact(Field::EthType);
+    let proto = match_.exact(Field::IpProto);
+    let arp = kind == Kind::Arp;
     match key {
-        "tp_src" => by_proto(Field::TcpSrc, Field::UdpSrc, Field::SctpSrc),
-        "tp_dst" => by_proto(Field::TcpDst, Field::UdpDst, Field::SctpDst),
-        "icmp_type" | "icmp_code" => match (kind, key) {
+        "tp_src" | "tp_dst" => {
+            let source = key == "tp_src";
+            let choose = |src, dst| Ok(if source { src } else { dst });
+            match (proto, eth) {
+                (Some(ip_proto::TCP), _) => choose(Field::TcpSrc, Field::TcpDst),
+                (Some(ip_proto::UDP), _) => choose(Field::UdpSrc, Field::UdpDst),
+                (Some(ip_proto::SCTP), _) => choose(Field::SctpSrc, Field::SctpDst),
+                (Some(ip_proto::ICMP), Some(eth_type::IPV4)) => {
+                    choose(Field::Icmpv4Type, Field::Icmpv4Code)
+                }
+                (Some(ip_proto::ICMPV6), Some(eth_type::IPV6)) => {
+                    choose(Field::Icmpv6Type, Field::Icmpv6Code)
+                }
+                _ => Err(no_protocol()),
+            }
+        }
+        "icmp_type" | "icmp_code" => match (eth, key) {
             (Some(eth_type::IPV6), "icmp_type") => Ok(Field::Icmpv6Type),
             (Some(eth_type::IPV6), _) => Ok(Field::Icmpv6Code),
             (Some(eth_type::IPV4), "icmp_type") => Ok(Field::Icmpv4Type),
@@ -120,13 +226,12 @@ fn field_of(key: &str, match_: &Match) -> Result<Field, ParseError> {
         "nw_src" | "ip_src" if arp => Ok(Field::ArpSpa),
         "nw_dst" | "ip_dst" if arp => Ok(Field::ArpTpa),
         "nw_proto" | "ip_proto" if arp => Ok(Field::ArpOp),
-        "tunnel_id" => Ok(Field::TunId),
-        "ct_zone" => Ok(Field::CtZone),
         "ip_frag" => Ok(Field::IpFrag),
         "in_port" => Ok(Field::InPort),
-        other => {
-            Field::from_name(other).ok_or_else(|| ParseError::UnknownField { name: key.to_owned() })
-        }
+        other => Field::from_name(other)
+            // Names of the wire stand with brackets only.
+            .filter(|_| !other.starts_with(|c: char| c.is_ascii_uppercase()))
+            .ok_or_else(|| ParseError::UnknownField { name: key.to_owned() }),
     }
 }
 
@@ -137,68 +242,106 @@ fn set(
     text: &str,
     names: &Names,
 ) -> Result<Match, ParseError> {
-    let (value, mask) = parse_value(field, text, names).ok_or_else(|| bad(key, text))?;
-    let limit = crate::oxm::ones(u16::from(field.bytes()) * 8);
-    if value > limit || mask > limit {
+    let (field, value, mask) = parse_masked(field, text, names).ok_or_else(|| bad(key, text))?;
+    let limit = field.exact_mask();
+    let maskable = field.info().is_none_or(|info| info.maskable);
+    if value > limit || mask > limit || (mask != limit && mask != 0 && !maskable) {
         return Err(bad(key, text));
+    }
+    if let Field::TunMetadata(n, _) = field {
+        // Its length is a part of the field here, so that another length is not another field.
+        let match_ = match_.without_tun_metadata(n);
+        return Ok(match_.with_present_masked(field, value, mask));
+    }
+    if field.has_value_as_mask() {
+        // So nothing is left of a zero, and the flow would match whatever the field says.
+        let value = value & mask;
+        if value == 0 {
+            return Err(bad(key, text));
+        }
+        return Ok(match_.with_masked(field, value, value));
     }
     Ok(match_.with_masked(field, value, mask))
 }
 
+/// Tunnel metadata of as many bytes as hold a number.
+pub(super) fn tun_metadata(n: u8, number: u128) -> Field {
+    let bits = 128 - number.leading_zeros();
+    Field::TunMetadata(n, bits.div_ceil(8).max(1).try_into().unwrap_or(16))
+}
+
+/// A value that may have a mask, with the field it is of: that of tunnel metadata gets its length.
+pub(super) fn parse_masked(field: Field, text: &str, names: &Names) -> Option<(Field, u128, u128)> {
+    if let Field::TunMetadata(n, _) = field {
+        let (value, mask) = match text.split_once('/') {
+            None => (integer(text)?, None),
+            Some((value, mask)) => (integer(value)?, Some(integer(mask)?)),
+        };
+        let field = tun_metadata(n, value | mask.unwrap_or(0));
+        let mask = mask.unwrap_or(field.exact_mask());
+        return Some((field, value & mask, mask));
+    }
+    let (value, mask) = parse_prefixed(field, text, names)?;
+    Some((field, value, mask))
+}
+
 /// A value that may have a mask, in the spelling of its field.
-fn parse_value(field: Field, text: &str, names: &Names) -> Option<(u128, u128)> {
+pub(super) fn parse_prefixed(field: Field, text: &str, names: &Names) -> Option<(u128, u128)> {
     let exact = field.exact_mask();
     let format = field.info().map_or(Format::Hex, |info| info.format);
     match format {
         Format::CtState => flags(text, &ct_state::NAMES, 0xff),
         Format::TcpFlags => flags(text, &tcp_flags::NAMES, exact),
+        Format::TunFlags => flags(text, &tun_flags::NAMES, 1),
+        Format::PacketType => {
+            let inner = text.strip_prefix('(')?.strip_suffix(')')?;
+            let (space, typ) = inner.split_once(',')?;
+            let half = |text: &str| integer(text.trim()).filter(|n| *n <= 0xffff);
+            Some((half(space)? << 16 | half(typ)?, exact))
+        }
         Format::Frag => Some(match text {
             "no" => (0, 3),
             "yes" => (1, 1),
             "first" => (1, 3),
             "later" => (3, 3),
             "not_later" => (0, 2),
-            _ => return masked(text, exact),
+            _ => return None,
         }),
-        Format::Port => Some((names.read_port(text)?.into(), exact)),
+        Format::Port => Some((port_value(field, text, names)?, exact)),
         Format::Mac | Format::Ipv4 | Format::Ipv6 => match text.split_once('/') {
             None => Some((parse_whole(field, text, names)?, exact)),
             Some((value, mask)) => {
                 let value = parse_whole(field, value, names)?;
-                let mask = match (integer(mask), format) {
+                let mask = match (mask.parse::<u128>().ok(), format) {
                     (Some(bits), Format::Ipv4 | Format::Ipv6) => {
                         let zeros = u128::from(field.bits()).checked_sub(bits)?;
                         exact ^ crate::oxm::ones(u16::try_from(zeros).ok()?)
                     }
                     _ => parse_whole(field, mask, names)?,
                 };
-                Some((value, mask))
+                Some((value & mask, mask))
             }
         },
         Format::Decimal | Format::Hex | Format::EthType => masked(text, exact),
     }
 }
 
-/// A whole value, as a set_field has it.
-pub(super) fn parse_whole(field: Field, text: &str, names: &Names) -> Option<u128> {
+fn port_value(field: Field, text: &str, names: &Names) -> Option<u128> {
+    let number = names.read_port(text)?;
+    if field == Field::NxmInPort {
+        return crate::types::port::to_u16(number).map(u128::from);
+    }
+    Some(number.into())
+}
+
+/// A whole value, without a mask.
+fn parse_whole(field: Field, text: &str, names: &Names) -> Option<u128> {
     match field.info().map_or(Format::Hex, |info| info.format) {
         Format::Mac => Some(text.parse::<MacAddr>().ok()?.to_u128()),
         Format::Ipv4 => Some(u32::from(text.parse::<Ipv4Addr>().ok()?).into()),
         Format::Ipv6 => Some(text.parse::<Ipv6Addr>().ok()?.into()),
-        Format::Port => names.read_port(text).map(u128::from),
-        Format::CtState => flags(text, &ct_state::NAMES, 0xff).map(|(value, _)| value),
-        Format::TcpFlags => {
-            flags(text, &tcp_flags::NAMES, field.exact_mask()).map(|(value, _)| value)
-        }
-        Format::Decimal | Format::Hex | Format::EthType | Format::Frag => integer(text),
+        _ => parse_prefixed(field, text, names).map(|(value, _)| value),
     }
-}
-
-/// A whole value as one exact field, for set_field.
-pub(super) fn parse_exact(field: Field, text: &str, names: &Names) -> Option<FieldMatch> {
-    let value = parse_whole(field, text, names)?;
-    let fits = value <= crate::oxm::ones(u16::from(field.bytes()) * 8);
-    fits.then(|| FieldMatch::exact(field, value))
 }
 
 /// `VALUE` or `VALUE/MASK`.
@@ -209,14 +352,15 @@ fn masked(text: &str, exact: u128) -> Option<(u128, u128)> {
     }
 }
 
-/// `+trk-new`, `new|trk`, `0` or `VALUE/MASK`.
-fn flags(text: &str, names: &[&str], exact: u128) -> Option<(u128, u128)> {
+/// `+trk-new`, `new|trk`, `0` or `VALUE/MASK`, of the flags in `all`.
+fn flags(text: &str, names: &[&str], all: u128) -> Option<(u128, u128)> {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
-        return masked(text, exact);
+        return masked(text, all).filter(|(value, mask)| (value | mask) & !all == 0);
     }
+    let flag = |name: &str, names: &[&str]| flag(name, names).filter(|bit| bit & !all == 0);
     if !text.starts_with(['+', '-']) {
         let bits = text.split('|').map(|name| flag(name, names));
-        return bits.sum::<Option<u128>>().map(|value| (value, exact));
+        return bits.sum::<Option<u128>>().map(|value| (value, all));
     }
     let (mut value, mut mask) = (0, 0);
     let mut rest = text;

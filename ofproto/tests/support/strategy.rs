@@ -267,7 +267,7 @@ fn ct(ipv6: bool) -> BoxedStrategy<Action> {
                 if let Some(nat) = nat {
                     actions.insert(0, Action::Nat(nat));
                 }
-                CtAction { commit: true, force, zone, table, alg: 0, actions }
+                CtAction { commit: true, force, zone, table, actions, ..CtAction::default() }
             },
         );
     let looked_up = (any::<u16>(), option::of(0..255_u8)).prop_map(|(zone, table)| CtAction {
