@@ -227,16 +227,6 @@ fields! {
     ArpTpa => "arp_tpa" "arp_tpa" "NXM_OF_ARP_TPA" (0x8000, 23) (0x0000, 17) 4 32 true Arp Ipv4;
     ArpSha => "arp_sha" "arp_sha" "NXM_NX_ARP_SHA" (0x8000, 24) (0x0001, 17) 6 48 true Arp Mac;
     ArpTha => "arp_tha" "arp_tha" "NXM_NX_ARP_THA" (0x8000, 25) (0x0001, 18) 6 48 true Arp Mac;
-    NshFlags => "nsh_flags" "nsh_flags" "NXOXM_NSH_FLAGS" (0xffff, 1) (0xffff, 1) 1 8 true Nsh Decimal;
-    NshTtl => "nsh_ttl" "nsh_ttl" "NXOXM_NSH_TTL" (0xffff, 10) (0xffff, 10) 1 8 false Nsh Decimal;
-    NshMdtype => "nsh_mdtype" "nsh_mdtype" "NXOXM_NSH_MDTYPE" (0xffff, 2) (0xffff, 2) 1 8 false Nsh Decimal;
-    NshNp => "nsh_np" "nsh_np" "NXOXM_NSH_NP" (0xffff, 3) (0xffff, 3) 1 8 false Nsh Decimal;
-    NshSpi => "nsh_spi" "nsh_spi" "NXOXM_NSH_SPI" (0xffff, 4) (0xffff, 4) 4 24 false Nsh Hex;
-    NshSi => "nsh_si" "nsh_si" "NXOXM_NSH_SI" (0xffff, 5) (0xffff, 5) 1 8 false Nsh Decimal;
-    NshC1 => "nsh_c1" "nsh_c1" "NXOXM_NSH_C1" (0xffff, 6) (0xffff, 6) 4 32 true Nsh Hex;
-    NshC2 => "nsh_c2" "nsh_c2" "NXOXM_NSH_C2" (0xffff, 7) (0xffff, 7) 4 32 true Nsh Hex;
-    NshC3 => "nsh_c3" "nsh_c3" "NXOXM_NSH_C3" (0xffff, 8) (0xffff, 8) 4 32 true Nsh Hex;
-    NshC4 => "nsh_c4" "nsh_c4" "NXOXM_NSH_C4" (0xffff, 9) (0xffff, 9) 4 32 true Nsh Hex;
     /// `OXM_OF_TUNNEL_ID`, which OVS calls `tun_id`.
     TunId => "tun_id" "tun_id" "NXM_NX_TUN_ID" (0x8000, 38) (0x0001, 16) 8 64 true None Hex;
     /// Bit 0: `oam`.
@@ -256,6 +246,16 @@ fields! {
     TunErspanHwid => "tun_erspan_hwid" "tun_erspan_hwid" "NXOXM_ET_ERSPAN_HWID" (0xffff, 14) (0xffff, 14) 1 6 true None Hex;
     TunGtpuFlags => "gtpu_flags" "tun_gtpu_flags" "NXOXM_ET_GTPU_FLAGS" (0xffff, 15) (0xffff, 15) 1 8 true None Hex;
     TunGtpuMsgtype => "gtpu_msgtype" "tun_gtpu_msgtype" "NXOXM_ET_GTPU_MSGTYPE" (0xffff, 16) (0xffff, 16) 1 8 true None Decimal;
+    NshFlags => "nsh_flags" "nsh_flags" "NXOXM_NSH_FLAGS" (0xffff, 1) (0xffff, 1) 1 8 true Nsh Decimal;
+    NshTtl => "nsh_ttl" "nsh_ttl" "NXOXM_NSH_TTL" (0xffff, 10) (0xffff, 10) 1 8 false Nsh Decimal;
+    NshMdtype => "nsh_mdtype" "nsh_mdtype" "NXOXM_NSH_MDTYPE" (0xffff, 2) (0xffff, 2) 1 8 false Nsh Decimal;
+    NshNp => "nsh_np" "nsh_np" "NXOXM_NSH_NP" (0xffff, 3) (0xffff, 3) 1 8 false Nsh Decimal;
+    NshSpi => "nsh_spi" "nsh_spi" "NXOXM_NSH_SPI" (0xffff, 4) (0xffff, 4) 4 24 false Nsh Hex;
+    NshSi => "nsh_si" "nsh_si" "NXOXM_NSH_SI" (0xffff, 5) (0xffff, 5) 1 8 false Nsh Decimal;
+    NshC1 => "nsh_c1" "nsh_c1" "NXOXM_NSH_C1" (0xffff, 6) (0xffff, 6) 4 32 true Nsh Hex;
+    NshC2 => "nsh_c2" "nsh_c2" "NXOXM_NSH_C2" (0xffff, 7) (0xffff, 7) 4 32 true Nsh Hex;
+    NshC3 => "nsh_c3" "nsh_c3" "NXOXM_NSH_C3" (0xffff, 8) (0xffff, 8) 4 32 true Nsh Hex;
+    NshC4 => "nsh_c4" "nsh_c4" "NXOXM_NSH_C4" (0xffff, 9) (0xffff, 9) 4 32 true Nsh Hex;
     /// `reg0` to `reg15`.
     Reg(u8) => "reg" "reg" "NXM_NX_REG" (0x0001, 0) (0x0001, 0) 4 32 true None Hex;
     /// `xreg0` to `xreg7`: two registers as one. OVS turns them into registers inside a match.
@@ -371,8 +371,12 @@ impl Field {
         }
     }
 
-    /// The mask that makes a match exact: ones in all of [`Field::bits`].
+    /// The mask that makes a match exact: ones in all of [`Field::bits`], and in the four bits above `tcp_flags`, as a
+    /// match on twelve bits is another one to OVS.
     pub fn exact_mask(self) -> u128 {
+        if matches!(self, Self::TcpFlags) {
+            return ones(16);
+        }
         ones(self.bits())
     }
 

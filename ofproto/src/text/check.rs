@@ -50,13 +50,18 @@ fn missing(field: Field, needs: &'static str) -> ParseError {
 /// Checks that a match has what its fields need.
 fn check_match(match_: &Match) -> Result<(), ParseError> {
     let packet = Packet::of(match_);
-    let state = match_.field(Field::CtState).map_or(0, |state| state.value & state.mask);
-    let mask = match_.field(Field::CtState).map_or(0, |state| state.mask);
     for field in match_.fields() {
         let field = field.field;
         let prerequisite = field.info().map_or(Prerequisite::None, |info| info.prerequisite);
+        let l2 = matches!(field, Field::EthSrc | Field::EthDst | Field::EthType | Field::VlanVid);
+        if l2 && match_.exact(Field::PacketType).is_some_and(|typ| typ != 0) {
+            return Err(missing(
+                field,
+                "a packet_type of (0,0), which is Ethernet, or none at all",
+            ));
+        }
         if prerequisite == Prerequisite::Conntrack {
-            check_conntrack(field, match_, &packet, state, mask)?;
+            check_conntrack(field, match_, &packet)?;
         } else if let Some(needs) = packet.lacks(prerequisite) {
             return Err(missing(field, needs));
         }
@@ -64,14 +69,13 @@ fn check_match(match_: &Match) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// The original direction of a connection is there only once the packet belongs to one.
-fn check_conntrack(
-    field: Field,
-    match_: &Match,
-    packet: &Packet,
-    state: u128,
-    mask: u128,
-) -> Result<(), ParseError> {
+/// Most VLAN tags of a packet that OVS knows of.
+const MAX_VLANS: u8 = 2;
+
+/// Whether the packets of a match belong to a connection, so that the connection's tuple is there.
+fn has_tuple(match_: &Match) -> bool {
+    let (state, mask) =
+        match_.field(Field::CtState).map_or((0, 0), |state| (state.value & state.mask, state.mask));
     let of = ct_state::NEW
         | ct_state::EST
         | ct_state::REL
@@ -79,8 +83,12 @@ fn check_conntrack(
         | ct_state::SNAT
         | ct_state::DNAT;
     let (trk, inv) = (u128::from(ct_state::TRK), u128::from(ct_state::INV));
-    let valid = state & trk != 0 && mask & inv != 0 && state & inv == 0;
-    if state & u128::from(of) == 0 && !valid {
+    state & u128::from(of) != 0 || (state & trk != 0 && mask & inv != 0 && state & inv == 0)
+}
+
+/// The original direction of a connection is there only once the packet belongs to one.
+fn check_conntrack(field: Field, match_: &Match, packet: &Packet) -> Result<(), ParseError> {
+    if !has_tuple(match_) {
         return Err(missing(field, "a ct_state such as +trk+est or +trk-inv"));
     }
     let v4 = matches!(field, Field::CtNwSrc | Field::CtNwDst);
@@ -107,7 +115,12 @@ fn check_conntrack(
 struct Packet {
     kind: u128,
     proto: u128,
-    vlan: bool,
+    /// Whether it has an Ethernet header.
+    ethernet: bool,
+    /// VLAN tags that are known to be there.
+    vlans: u8,
+    /// Whether the connection tracker's tuple is there.
+    tuple: bool,
     later_fragment: bool,
     nsh: bool,
     icmp_type: Option<u128>,
@@ -123,7 +136,9 @@ impl Packet {
         Self {
             kind,
             proto: exact(Field::IpProto),
-            vlan: bits(Field::VlanVid, 0x1000),
+            ethernet: typ == 0,
+            vlans: u8::from(bits(Field::VlanVid, 0x1000)),
+            tuple: has_tuple(match_),
             later_fragment: bits(Field::IpFrag, 2),
             nsh: kind == eth_type::NSH,
             icmp_type: match_.exact(Field::Icmpv6Type),
@@ -148,7 +163,7 @@ impl Packet {
             self.kind == eth_type::IPV6 && self.proto == ip_proto::ICMPV6 && !self.later_fragment;
         let (has, needs) = match prerequisite {
             Prerequisite::None | Prerequisite::Conntrack => (true, ""),
-            Prerequisite::Vlan => (self.vlan, "a VLAN tag (dl_vlan, vlan_tci=0x1000/0x1000)"),
+            Prerequisite::Vlan => (self.vlans > 0, "a VLAN tag (dl_vlan, vlan_tci=0x1000/0x1000)"),
             Prerequisite::Ip => (self.is_ip(), "ip or ipv6"),
             Prerequisite::Ipv4 => (self.kind == eth_type::IPV4, "ip"),
             Prerequisite::Ipv6 => (self.kind == eth_type::IPV6, "ipv6"),
@@ -187,6 +202,14 @@ impl Packet {
 
     /// Checks that an action may use a field.
     fn check_field(&self, field: Field) -> Result<(), ParseError> {
+        let l2 =
+            matches!(field, Field::EthSrc | Field::EthDst | Field::EthType | Field::NxmVlanTci);
+        if l2 && !self.ethernet {
+            return Err(missing(
+                field,
+                "a packet_type of (0,0), which is Ethernet, or none at all",
+            ));
+        }
         let prerequisite = match field {
             Field::VlanVid => Prerequisite::Vlan,
             _ => field.info().map_or(Prerequisite::None, |info| info.prerequisite),
@@ -257,15 +280,24 @@ fn check_action(action: &Action, packet: &mut Packet) -> Result<(), ParseError> 
         Action::Group(group) if *group > 0xffff_ff00 => {
             Err(refuse("group", "there is no such group"))
         }
+        Action::PushMpls(_) if !packet.ethernet => {
+            Err(refuse("push_mpls", "the packet has no Ethernet header, see packet_type"))
+        }
         Action::PushVlan(kind) => {
             if !matches!(kind, 0x8100 | 0x88a8) {
                 return Err(refuse("push_vlan", "the EtherType is 0x8100 or 0x88a8"));
             }
-            packet.vlan = true;
+            if packet.vlans >= MAX_VLANS {
+                return Err(refuse("push_vlan", "a packet has two VLAN tags at most"));
+            }
+            packet.vlans += 1;
             Ok(())
         }
         Action::PopVlan => {
-            packet.vlan = false;
+            let Some(left) = packet.vlans.checked_sub(1) else {
+                return Err(refuse("pop_vlan", "no VLAN tag is known to be there"));
+            };
+            packet.vlans = left;
             Ok(())
         }
         Action::PushMpls(kind) => {
@@ -298,7 +330,7 @@ fn check_action(action: &Action, packet: &mut Packet) -> Result<(), ParseError> 
         Action::SetField(set) => {
             packet.check_field(set.field)?;
             match set.field {
-                Field::NxmVlanTci => packet.vlan = set.value & 0x1000 != 0,
+                Field::NxmVlanTci => packet.vlans = u8::from(set.value & 0x1000 != 0),
                 Field::VlanVid if set.value & 0x1000 == 0 => {
                     return Err(refuse("set_field", "vlan_vid must have the bit 0x1000"));
                 }
@@ -312,7 +344,7 @@ fn check_action(action: &Action, packet: &mut Packet) -> Result<(), ParseError> 
         Action::RegLoad { dst, offset, bits, value } => {
             packet.check_field(*dst)?;
             if *dst == Field::NxmVlanTci && u16::from(*offset) + u16::from(*bits) > 12 {
-                packet.vlan = (value << offset) & 0x1000 != 0;
+                packet.vlans = u8::from((value << offset) & 0x1000 != 0);
             }
             Ok(())
         }
@@ -335,8 +367,8 @@ fn check_action(action: &Action, packet: &mut Packet) -> Result<(), ParseError> 
             Some(dst) => packet.check_field(dst.field),
             None => Ok(()),
         },
-        Action::ResubmitCt { .. } if !packet.is_ip() => {
-            Err(refuse("resubmit", "ct needs ip or ipv6 in the match"))
+        Action::ResubmitCt { .. } if !packet.is_ip() || !packet.tuple => {
+            Err(refuse("resubmit", "ct needs ip or ipv6, and a ct_state such as +trk+est"))
         }
         Action::Clone(actions) => {
             let mut copy = *packet;
@@ -353,6 +385,7 @@ fn check_action(action: &Action, packet: &mut Packet) -> Result<(), ParseError> 
             };
             packet.nsh = packet.kind == eth_type::NSH;
             packet.proto = 0;
+            packet.ethernet = encap.packet_type == packet_type::ETHERNET;
             Ok(())
         }
         Action::Decap(_) => {

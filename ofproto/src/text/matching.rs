@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::parse_match::needs_ethernet;
 use super::{Names, Show, write_c_hex, write_hex};
 use crate::oxm::{
     Field, FieldMatch, Format, Match, ct_state, eth_type, ip_proto, tcp_flags, tun_flags,
@@ -134,6 +135,13 @@ impl Show for Match {
         let mut printed = Printed { match_: self, list: &mut list };
         FIRST.iter().try_for_each(|field| printed.field(*field))?;
         let short = shorthand(self);
+        // Only beside recirc_id does OVS say that the packet is Ethernet.
+        let typ = self.exact(Field::PacketType);
+        let ethernet = self.fields().iter().any(|f| needs_ethernet(f.field));
+        if self.field(Field::RecircId).is_some() && (typ == Some(0) || (typ.is_none() && ethernet))
+        {
+            printed.list.item()?.write_str("eth")?;
+        }
         if let Some((name, _)) = short {
             printed.list.item()?.write_str(name)?;
         }
@@ -311,7 +319,7 @@ pub(super) fn write_field(
     match format {
         Format::CtState if mask & 0xff == 0xff => write_flags(out, &ct_state::NAMES, value),
         Format::CtState => write_masked_flags(out, &ct_state::NAMES, value, mask),
-        Format::TcpFlags if field.is_exact() => write_flags(out, &tcp_flags::NAMES, value),
+        Format::TcpFlags if mask & 0xfff == 0xfff => write_flags(out, &tcp_flags::NAMES, value),
         Format::TcpFlags => write_masked_flags(out, &tcp_flags::NAMES, value, mask),
         Format::TunFlags => write_masked_flags(out, &tun_flags::NAMES, value, mask),
         Format::PacketType => write!(out, "({},{:#x})", value >> 16, value & 0xffff),

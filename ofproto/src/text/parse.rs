@@ -573,6 +573,7 @@ pub(super) fn integer(text: &str) -> Option<u128> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) => digits(hex, 16),
         None if text.len() > 1 && text.starts_with('0') => digits(text, 8),
-        None => digits(text, 10),
+        // ovs-ofctl reads decimals of 64 bits.
+        None => digits(text, 10).filter(|n| *n <= u64::MAX.into()),
     }
 }

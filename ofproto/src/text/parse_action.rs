@@ -348,7 +348,6 @@ impl Context<'_> {
 
     fn ct(&mut self, argument: &str) -> Result<Option<CtAction>, ParseError> {
         let mut ct = CtAction::default();
-        let mut nat_action = None;
         for pair in pairs(argument) {
             let pair = pair?;
             let value = pair.value;
@@ -356,7 +355,7 @@ impl Context<'_> {
             match pair.key {
                 "commit" => ct.commit = true,
                 "force" => ct.force = true,
-                "nat" => nat_action = Some(Action::Nat(nat(value).ok_or_else(refuse)?)),
+                "nat" => ct.actions.push(Action::Nat(nat(value).ok_or_else(refuse)?)),
                 "exec" => {
                     let outer = std::mem::replace(&mut self.in_ct, true);
                     let actions = self.nested(value)?;
@@ -383,10 +382,6 @@ impl Context<'_> {
                 }
                 _ => return Err(refuse()),
             }
-        }
-        // OVS has it first, wherever the text has it.
-        if let Some(nat) = nat_action {
-            ct.actions.insert(0, nat);
         }
         if ct.force && !ct.commit {
             return Ok(None);
@@ -505,7 +500,7 @@ fn resubmit(argument: &str, names: &Names) -> Option<Action> {
         Some("ct") => true,
         Some(_) => return None,
     };
-    if (from.is_empty() && table == 0xff) || words.next().is_some() {
+    if (port == port::IN_PORT_16 && table == 0xff) || words.next().is_some() {
         return None;
     }
     Some(if ct { Action::ResubmitCt { port, table } } else { Action::Resubmit { port, table } })

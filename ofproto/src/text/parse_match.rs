@@ -80,7 +80,8 @@ pub(super) fn parse_fields(
     Ok(match_)
 }
 
-fn needs_ethernet(field: Field) -> bool {
+/// Whether a field is one of Ethernet, so that a match on it says what the packet is.
+pub(super) fn needs_ethernet(field: Field) -> bool {
     let l2 = matches!(field, Field::EthSrc | Field::EthDst | Field::EthType | Field::VlanVid);
     let prerequisite = field.info().map_or(Prerequisite::None, |info| info.prerequisite);
     l2 || !matches!(prerequisite, Prerequisite::None | Prerequisite::Conntrack | Prerequisite::Nsh)
@@ -290,9 +291,9 @@ pub(super) fn parse_prefixed(field: Field, text: &str, names: &Names) -> Option<
     let exact = field.exact_mask();
     let format = field.info().map_or(Format::Hex, |info| info.format);
     match format {
-        Format::CtState => flags(text, &ct_state::NAMES, 0xff),
-        Format::TcpFlags => flags(text, &tcp_flags::NAMES, exact),
-        Format::TunFlags => flags(text, &tun_flags::NAMES, 1),
+        Format::CtState => flags(text, &ct_state::NAMES, 0xff, 0xff),
+        Format::TcpFlags => flags(text, &tcp_flags::NAMES, 0xfff, exact),
+        Format::TunFlags => flags(text, &tun_flags::NAMES, 1, 1),
         Format::PacketType => {
             let inner = text.strip_prefix('(')?.strip_suffix(')')?;
             let (space, typ) = inner.split_once(',')?;
@@ -352,15 +353,17 @@ fn masked(text: &str, exact: u128) -> Option<(u128, u128)> {
     }
 }
 
-/// `+trk-new`, `new|trk`, `0` or `VALUE/MASK`, of the flags in `all`.
-fn flags(text: &str, names: &[&str], all: u128) -> Option<(u128, u128)> {
+/// `+trk-new`, `new|trk`, `0` or `VALUE/MASK`, of the flags in `all`; without a mask all bits of `exact` count.
+fn flags(text: &str, names: &[&str], all: u128, exact: u128) -> Option<(u128, u128)> {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
-        return masked(text, all).filter(|(value, mask)| (value | mask) & !all == 0);
+        let (value, mask) = masked(text, exact)?;
+        let known = mask == exact || mask & !all == 0;
+        return Some((value, mask)).filter(|_| known && value & !all == 0);
     }
     let flag = |name: &str, names: &[&str]| flag(name, names).filter(|bit| bit & !all == 0);
     if !text.starts_with(['+', '-']) {
         let bits = text.split('|').map(|name| flag(name, names));
-        return bits.sum::<Option<u128>>().map(|value| (value, all));
+        return bits.sum::<Option<u128>>().map(|value| (value, exact));
     }
     let (mut value, mut mask) = (0, 0);
     let mut rest = text;

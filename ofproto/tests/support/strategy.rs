@@ -21,14 +21,16 @@ fn exact(field: Field, values: impl Strategy<Value = u128> + 'static) -> BoxedSt
 
 /// A field with any mask, often whole, sometimes a prefix, never empty.
 fn masked(field: Field) -> BoxedStrategy<Vec<Set>> {
-    let all = field.exact_mask();
+    let whole = field.exact_mask();
+    // tcp_flags has twelve bits, and counts as whole with sixteen only.
+    let all = if field == Field::TcpFlags { 0xfff } else { whole };
     let width = u32::from(field.bits());
     // ovs-ofctl takes an IPv6 mask that begins with a decimal digit for a prefix length.
     let readable = if width == 128 { 0xf << 124 } else { 0 };
     let mask = prop_oneof![
-        3 => Just(all),
-        2 => (1..=width).prop_map(move |bits| all ^ (all.checked_shr(bits).unwrap_or(0))),
-        1 => any::<u128>().prop_map(move |m| (m & all | readable).max(1)),
+        3 => Just(whole),
+        2 => (1..width.max(2)).prop_map(move |bits| all ^ (all.checked_shr(bits).unwrap_or(0))),
+        1 => any::<u128>().prop_map(move |m| (m & all & !2 | readable).max(1)),
     ];
     let value = prop_oneof![any::<u128>(), Just(0), (0..=u128::from(u16::MAX))];
     option::of((value, mask))
