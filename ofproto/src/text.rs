@@ -2,10 +2,20 @@
 //!
 //! [`Display`](std::fmt::Display) of [`Match`], [`Action`], [`Instruction`] and [`FlowStats`] is what
 //! `ovs-ofctl -O OpenFlow13 --no-names dump-flows` of OVS 3.1 prints (without the space that begins its lines);
-//! [`flow()`] with [`Names`] is what it prints with `--names`. [`parse_flow`] reads both.
+//! [`flow()`] with [`Names`] is what it prints with `--names`. [`parse_flow`] reads both, [`parse_flow_mod`] and
+//! [`parse_flows`] what `ovs-ofctl add-flows` reads, and [`diff()`] says what changes between two sets of flows.
 //!
-//! What this crate keeps as bytes (unknown actions, wide fields) is written as `unknown(TYPE,HEX)`, which nothing
-//! reads.
+//! What is read becomes the bytes that `ovs-ofctl -O OpenFlow13` makes of it: xreg and xxreg in a match become
+//! registers, a masked set_field becomes one load for each run of bits, `enqueue`, `mod_nw_src` and the like become
+//! what OpenFlow 1.3 has in their place.
+//!
+//! Some flows that ovs-ofctl takes are refused here, as a switch would refuse them, or as ovs-ofctl makes something
+//! else of them in silence: a field without the protocol it needs (ovs-ofctl leaves it out, so that the flow matches
+//! more than it says), `nw_frag=later` beside ports, the tuple of a connection without a ct_state that has one, a
+//! value too large for the bits of its field. The list with a test is in `tests/flow_refusals.rs`.
+//!
+//! What this crate keeps as bytes (unknown actions, fields of more than 16 bytes) is written as `unknown(TYPE,HEX)`,
+//! which nothing reads.
 
 mod action;
 mod check;

@@ -35,6 +35,10 @@ fn flow_mods_both_ways() {
             block.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_else(|| panic!("{block}"))
         };
         let (print, bytes) = (line("print ").trim(), hex(line("bytes ")));
+        // Bytes of the text as it was given, and of the text as this crate prints it.
+        let given = text::parse_flow_mod(line("flow "))
+            .unwrap_or_else(|e| panic!("{e}: {}", line("flow ")));
+        assert_eq!(encode(&Message::FlowMod(given), 1), bytes, "{block}");
         let (xid, message) = Message::decode(&bytes).unwrap_or_else(|e| panic!("{e}: {block}"));
         assert_eq!(xid, 1);
         assert_eq!(encode(&message, 1), bytes, "{block}");
@@ -47,10 +51,16 @@ fn flow_mods_both_ways() {
         assert_eq!(text, print, "{block}");
         let line = text::flow_mod(&flow, &Names::default());
         let read = text::parse_flow(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        assert_eq!(encode(&Message::FlowMod(read.into_add()), 1), bytes, "{line}");
+        let read = read.into_add();
+        assert_eq!(text::flow_mod(&read, &Names::default()), line);
+        // OVS does not print all of these: see the parser and the printer for each.
+        let partly = ["nsh_", "tun_metadata", "tun_erspan", "packet_type"];
+        if !partly.iter().any(|word| line.contains(word)) {
+            assert_eq!(encode(&Message::FlowMod(read), 1), bytes, "{line}");
+        }
         checked += 1;
     }
-    assert_eq!((checked, opaque), (92, 0));
+    assert_eq!((checked, opaque), (326, 0));
 }
 
 /// OVS 3.1.0: ovs-ofctl -O OpenFlow13 -mmmmm parse-flow 'table=45,priority=100,reg1=7 actions=conjunction(258,2/3)'

@@ -58,6 +58,10 @@ impl FieldMatch {
         }
         let bytes = field.bytes();
         field.check_header()?;
+        if bytes > MAX_VALUE {
+            let (value, limit) = (bytes.into(), MAX_VALUE.into());
+            return Err(EncodeError::TooLarge { what: "field length", value, limit });
+        }
         let limit = ones(u16::from(bytes) * 8);
         for number in [self.value, self.mask] {
             if number > limit {

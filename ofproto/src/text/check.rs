@@ -20,6 +20,11 @@ pub(super) fn check_flow(flow: &FlowMod) -> Result<(), ParseError> {
         match instruction {
             Instruction::ApplyActions(actions) => {
                 check_conjunctions(actions)?;
+                let conjunctive =
+                    actions.iter().any(|action| matches!(action, Action::Conjunction { .. }));
+                if conjunctive && flow.instructions.len() > 1 {
+                    return Err(refuse("conjunction", "only note may stand beside it"));
+                }
                 check_actions(actions, &mut packet)?;
             }
             Instruction::WriteActions(actions) => {
@@ -237,7 +242,10 @@ fn check_in_set(action: &Action) -> Result<(), ParseError> {
     let may = matches!(
         action,
         Action::Output { .. }
-            | Action::OutputTrunc { .. }
+            | Action::Resubmit { .. }
+            | Action::ResubmitCt { .. }
+            | Action::Ct(_)
+            | Action::CtClear
             | Action::Group(_)
             | Action::SetQueue(_)
             | Action::PushVlan(_)
@@ -268,7 +276,7 @@ fn check_actions(actions: &[Action], packet: &mut Packet) -> Result<(), ParseErr
 
 fn check_port(name: &str, to: u32) -> Result<(), ParseError> {
     match to {
-        0 | port::ANY => Err(refuse(name, "there is no such port")),
+        port::MAX..port::IN_PORT | port::ANY => Err(refuse(name, "there is no such port")),
         _ => Ok(()),
     }
 }
@@ -277,9 +285,6 @@ fn check_action(action: &Action, packet: &mut Packet) -> Result<(), ParseError> 
     match action {
         Action::Output { port, .. } => check_port("output", *port),
         Action::OutputReg { src, .. } => packet.check_field(*src),
-        Action::Group(group) if *group > 0xffff_ff00 => {
-            Err(refuse("group", "there is no such group"))
-        }
         Action::PushMpls(_) if !packet.ethernet => {
             Err(refuse("push_mpls", "the packet has no Ethernet header, see packet_type"))
         }
@@ -460,6 +465,9 @@ fn check_nat(nat: &NatAction, packet: &Packet) -> Result<(), ParseError> {
     }
     if nat.flags & 3 == 0 && (nat.flags != 0 || nat.addresses.is_some() || nat.ports.is_some()) {
         return Err(refuse("nat", "it needs src or dst"));
+    }
+    if nat.ports.is_some() && nat.addresses.is_none() {
+        return Err(refuse("nat", "ports need an address before them"));
     }
     if nat.flags & 3 == 3 {
         return Err(refuse("nat", "it is src or dst"));

@@ -443,7 +443,7 @@ pub(super) fn read_group(text: &str) -> Option<u32> {
 fn split_actions(line: &str) -> Option<(&str, &str)> {
     let (head, rest) = line.split_once("action")?;
     let (between, actions) = rest.split_once('=')?;
-    matches!(between, "" | "s").then_some((head, actions))
+    matches!(between.trim_end(), "" | "s").then_some((head, actions))
 }
 
 /// `key=value`, `key:value`, `key(value)` or a key alone.

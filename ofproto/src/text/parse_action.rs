@@ -239,6 +239,9 @@ impl Context<'_> {
                     out.push(Action::RegLoad2(FieldMatch::exact(field, value)));
                     return Ok(());
                 }
+                if u32::from(dst.offset) + u32::from(dst.bits) > 128 {
+                    return Err(refuse());
+                }
                 let Some(mask) = ones(dst.bits).checked_shl(dst.offset.into()) else {
                     return Err(refuse());
                 };
@@ -401,18 +404,16 @@ fn loads(field: Field, value: u128, mask: u128, out: &mut Vec<Action>) {
         out.push(Action::RegLoad2(FieldMatch::masked(field, value, mask)));
         return;
     }
-    let mut offset = 0_u32;
-    while let Some(rest) = mask.checked_shr(offset).filter(|rest| *rest != 0) {
-        offset += rest.trailing_zeros();
-        let bits = (mask >> offset).trailing_ones().min(64);
-        let value = (value >> offset) & ones(bits as u16);
-        out.push(Action::RegLoad {
-            dst: field,
-            offset: offset as u8,
-            bits: bits as u8,
-            value: value as u64,
-        });
-        offset += bits;
+    let mut offset = 0_u8;
+    while let Some(rest) = mask.checked_shr(offset.into()).filter(|rest| *rest != 0) {
+        // A shift by less than 128 twice stays below 128, as there is a bit left.
+        offset = offset.saturating_add(u8::try_from(rest.trailing_zeros()).unwrap_or(u8::MAX));
+        let rest = mask.checked_shr(offset.into()).unwrap_or(0);
+        let bits = u8::try_from(rest.trailing_ones().min(64)).unwrap_or(64);
+        let value = value.checked_shr(offset.into()).unwrap_or(0) & ones(bits.into());
+        let value = u64::try_from(value).unwrap_or(u64::MAX);
+        out.push(Action::RegLoad { dst: field, offset, bits, value });
+        offset = offset.saturating_add(bits);
     }
 }
 
@@ -440,10 +441,12 @@ fn output(pair: &Pair<'_>, names: &Names) -> Option<Action> {
         let to = to.filter(|to| truncates(port::from_u16(*to)))?;
         return Some(Action::OutputTrunc { port: to, max_len });
     }
-    if let Some(Subfield { field: src, offset, bits }) = subfield(argument) {
-        return Some(Action::OutputReg { src, offset, bits, max_len: u16::MAX });
+    if let Some(number) = names.read_port(argument) {
+        let max_len = if number == port::CONTROLLER { u16::MAX } else { 0 };
+        return Some(Action::Output { port: number, max_len });
     }
-    names.read_port(argument).map(Action::output)
+    let Subfield { field: src, offset, bits } = subfield(argument)?;
+    Some(Action::OutputReg { src, offset, bits, max_len: u16::MAX })
 }
 
 /// Whether a packet on its way to this port may be cut short.
@@ -451,8 +454,12 @@ const fn truncates(to: u32) -> bool {
     to < port::MAX || matches!(to, port::LOCAL | port::IN_PORT)
 }
 
-/// `NAME[a..b]`, `NAME[a]` or `NAME[]`: field, first bit, number of bits.
+/// `NAME[a..b]`, `NAME[a]`, `NAME[]` or `NAME`: field, first bit, number of bits.
 pub(super) fn subfield(text: &str) -> Option<Subfield> {
+    if !text.contains('[') {
+        let named = text.trim().starts_with(|c: char| c.is_ascii_alphabetic());
+        return Field::from_action_name(text.trim()).filter(|_| named).map(Subfield::whole);
+    }
     let (name, range) = text.trim().strip_suffix(']')?.split_once('[')?;
     let field = Field::from_action_name(name)?;
     let (first, last) = match range.split_once("..") {
@@ -754,12 +761,7 @@ fn learn_spec(key: &str, value: &str, names: &Names) -> Option<LearnSpec> {
     let whole = Field::from_action_name(key).filter(|_| !key.contains('['));
     let dst = whole.map(Subfield::whole).or_else(|| subfield(key))?;
     let target = LearnTarget::Match(dst.field, dst.offset);
-    let from = if value.is_empty() {
-        Some(dst)
-    } else {
-        let whole = Field::from_action_name(value).map(Subfield::whole);
-        subfield(value).or(whole.filter(|_| value.parse::<u32>().is_err()))
-    };
+    let from = if value.is_empty() { Some(dst) } else { subfield(value) };
     let source = match (from, whole) {
         (Some(from), _) if from.bits == dst.bits => source(from),
         (Some(_), _) => return None,
@@ -793,6 +795,9 @@ fn nat(argument: &str) -> Option<NatAction> {
                 nat.flags |= if key == "src" { 1 } else { 2 };
                 if !value.is_empty() {
                     (nat.addresses, nat.ports) = nat_range(value)?;
+                    // An address of zeros is none to OVS.
+                    nat.addresses =
+                        nat.addresses.filter(|r| r.last.is_some() || !r.first.is_unspecified());
                 }
             }
             "persistent" => nat.flags |= 4,

@@ -144,7 +144,11 @@ fn parse_word(
             match_.with(Field::IpDscp, tos >> 2)
         }
         _ => {
-            if let Some(run) = subfield(key) {
+            if let Some(run) = subfield(key).filter(|_| key.contains('[')) {
+                // Tunnel metadata has no length of its own to count bits in.
+                if matches!(run.field, Field::TunMetadata(..)) {
+                    return Err(refuse());
+                }
                 let (value, mask) = masked(text, crate::oxm::ones(run.bits)).ok_or_else(refuse)?;
                 if value > crate::oxm::ones(run.bits) || mask > crate::oxm::ones(run.bits) {
                     return Err(refuse());
@@ -279,7 +283,7 @@ pub(super) fn parse_masked(field: Field, text: &str, names: &Names) -> Option<(F
             Some((value, mask)) => (integer(value)?, Some(integer(mask)?)),
         };
         let field = tun_metadata(n, value | mask.unwrap_or(0));
-        let mask = mask.unwrap_or(field.exact_mask());
+        let mask = mask.unwrap_or_else(|| field.exact_mask());
         return Some((field, value & mask, mask));
     }
     let (value, mask) = parse_prefixed(field, text, names)?;
@@ -300,7 +304,7 @@ pub(super) fn parse_prefixed(field: Field, text: &str, names: &Names) -> Option<
             let half = |text: &str| integer(text.trim()).filter(|n| *n <= 0xffff);
             Some((half(space)? << 16 | half(typ)?, exact))
         }
-        Format::Frag => Some(match text {
+        Format::Frag => Some(match text.to_ascii_lowercase().as_str() {
             "no" => (0, 3),
             "yes" => (1, 1),
             "first" => (1, 3),

@@ -369,7 +369,7 @@ impl Flow<'_> {
                 }
             }
             _ => {
-                let v4 = choice % 2 == 0;
+                let v4 = choice.is_multiple_of(2);
                 self.kind = if v4 { Kind::Ipv4 } else { Kind::Ipv6 };
                 let (proto, number) = [("", 0), ("tcp", 6), ("udp", 17), ("sctp", 132)]
                     [self.random.below(4) as usize];
