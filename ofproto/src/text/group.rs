@@ -9,6 +9,7 @@ use super::{NUMBERS, Names};
 use crate::group_mod::{Bucket, GroupMod};
 use crate::instruction::Instruction;
 use crate::meter_mod::{MeterBand, MeterMod, meter_flags, meter_id};
+use crate::oxm::Match;
 use crate::types::{GROUP_ALL, port};
 
 /// The largest group that can be made. Source: OpenFlow 1.3, "Modify Group Entry Message" (`OFPG_MAX`).
@@ -204,7 +205,7 @@ fn bucket(text: &str, typ: u8, names: &Names) -> Result<Bucket, ParseError> {
     if typ == 3 && !watches {
         return Err(missing("watch_port"));
     }
-    for instruction in parse_instructions(&actions.join(","), names)? {
+    for instruction in parse_instructions(&actions.join(","), &Match::new(), names)? {
         match instruction {
             Instruction::ApplyActions(list) => bucket.actions = list,
             _ => return Err(ParseError::UnknownAction { action: actions.join(",") }),

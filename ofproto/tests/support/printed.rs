@@ -18,7 +18,8 @@ pub(crate) fn printed(flow: &FlowMod) -> String {
         (priority, true) => write!(line, "priority={priority} ").unwrap(),
         (priority, false) => write!(line, "priority={priority},{match_} ").unwrap(),
     }
-    if flow.cookie != 0 {
+    // All ones are what a modification has that leaves the cookie as it is.
+    if flow.cookie != 0 && flow.cookie != u64::MAX {
         write!(line, "cookie:{:#x} ", flow.cookie).unwrap();
     }
     if flow.idle_timeout != 0 {
