@@ -59,7 +59,7 @@ impl Instruction {
         }
     }
 
-    /// An empty apply_actions, which OVS drops.
+    /// An empty list of actions to apply or write, which OVS drops.
     fn is_nothing(&self) -> bool {
         matches!(self, Self::ApplyActions(list) | Self::WriteActions(list) if list.is_empty())
     }
@@ -140,7 +140,7 @@ impl Instruction {
     }
 }
 
-/// Writes a list of instructions in OVS's order, without empty apply_actions, which OVS drops.
+/// Writes a list of instructions in OVS's order, without empty lists of actions, which OVS drops.
 pub(crate) fn encode_list(list: &[Instruction], out: &mut BytesMut) -> Result<(), EncodeError> {
     // The common case, which needs no second list.
     if list.is_sorted_by_key(Instruction::rank) {
@@ -150,7 +150,7 @@ pub(crate) fn encode_list(list: &[Instruction], out: &mut BytesMut) -> Result<()
     canonical(list).try_for_each(|instruction| instruction.encode(out))
 }
 
-/// The instructions as OVS gives them back: in its order, without empty apply_actions.
+/// The instructions as OVS gives them back: in its order, without empty lists of actions.
 pub(crate) fn canonical(list: &[Instruction]) -> impl Iterator<Item = &Instruction> {
     let mut sorted: Vec<&Instruction> = list.iter().filter(|i| !i.is_nothing()).collect();
     sorted.sort_by_key(|instruction| instruction.rank());

@@ -380,6 +380,31 @@ async fn count(switch: &Switch) -> usize {
     }
 }
 
+/// Neither an empty list of actions to apply nor one to write is in a dump, and neither is in what is encoded.
+#[tokio::test]
+async fn empty_lists_of_actions_disappear() {
+    with_switch(async |switch, connection| {
+        let lists = [Instruction::WriteActions(vec![]), Instruction::ApplyActions(vec![])];
+        for (n, list) in lists.into_iter().enumerate() {
+            let reg = Match::new().with(Field::Reg(0), n as u128);
+            // As it would go onto the wire if it were kept: type, length, padding.
+            let typ = if matches!(list, Instruction::WriteActions(_)) { 3 } else { 4 };
+            let mut frame = BytesMut::new();
+            Message::FlowMod(FlowMod::add(1, 10, reg.clone(), [])).encode(0, &mut frame).unwrap();
+            frame.put_slice(&[0, typ, 0, 8, 0, 0, 0, 0]);
+            let length = u16::try_from(frame.len()).unwrap().to_be_bytes();
+            frame[2..4].copy_from_slice(&length);
+            let body = frame.freeze().slice(8..);
+            connection.apply(Message::Unknown { typ: 14, body }).await.unwrap();
+            let dump = connection.dump_flows(FlowStatsRequest::default()).await.unwrap();
+            assert_eq!(dump[n].instructions, []);
+            assert_eq!(FlowMod::add(1, 10, reg, [list]).instructions, []);
+        }
+        assert_eq!(count(switch).await, 2);
+    })
+    .await;
+}
+
 /// To a group that does not exist, which OVS sees only at the commit.
 #[tokio::test]
 async fn a_missing_group_at_commit_leaves_nothing_of_flows_and_groups() {
