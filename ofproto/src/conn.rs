@@ -52,10 +52,11 @@ use crate::flow_mod::FlowMod;
 use crate::flow_removed::FlowRemoved;
 use crate::message::Message;
 use crate::multipart::{
-    AggregateStats, Desc, FlowStats, FlowStatsRequest, MultipartBody, MultipartReply,
+    AggregateStats, Desc, FlowStats, FlowStatsRequest, FlowUpdate, MultipartBody, MultipartReply,
     MultipartRequest, TableStats,
 };
 use crate::packet::PacketIn;
+use crate::packet_in2::PacketIn2;
 use crate::port_status::{PortDesc, PortStatus};
 use pending::{Shared, Waiting};
 
@@ -141,11 +142,16 @@ impl Default for Options {
 pub enum Event {
     /// A packet for the controller.
     PacketIn(PacketIn),
+    /// The same with userdata and continuation, see [`Options::packet_in2`]. A paused one goes on by
+    /// [`Message::Resume`] with [`PacketIn2::to_resume`].
+    PacketIn2(PacketIn2),
     /// A port came, went or changed.
     PortStatus(PortStatus),
     /// A flow ended.
     FlowRemoved(FlowRemoved),
-    /// A part of a multipart reply with xid 0: so a flow monitor tells of changes.
+    /// Changes to flows, as a flow monitor tells of them: one bundle's all together.
+    FlowMonitor(Vec<FlowUpdate>),
+    /// Any other part of a multipart reply with xid 0, which nobody has asked for.
     Update(MultipartReply),
     /// Events were dropped here, as the caller had not taken enough before: what they would have told must be asked.
     Lost {

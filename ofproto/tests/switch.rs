@@ -20,9 +20,9 @@ use rust_openflow::bundle::{ATOMIC, ORDERED};
 use rust_openflow::text::{self, Names};
 use rust_openflow::{
     Action, Backoff, BatchError, BundleControl, BundleControlType, BundleError, Connection, Event,
-    Field, FlowMod, FlowStats, FlowStatsRequest, Header, Instruction, Match, Message,
-    MultipartRequest, Options, Reconnect, Target, UnixCtl, UnixCtlError, connect, connect_stream,
-    flow_flags, max_conjunctions, port,
+    Field, FlowChange, FlowMod, FlowStats, FlowStatsRequest, FlowUpdate, Header, Instruction,
+    Match, Message, MultipartRequest, Options, PacketInProperty, Reconnect, Target, UnixCtl,
+    UnixCtlError, connect, connect_stream, flow_flags, max_conjunctions, port,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -708,8 +708,9 @@ async fn updates_of_a_flow_monitor_are_events() {
         let mut updates = 0;
         while updates < 3 {
             match events.recv().await.unwrap() {
-                Event::Update(update) => {
-                    assert!(!update.more());
+                Event::FlowMonitor(changes) => {
+                    let [FlowUpdate::Full(change)] = &changes[..] else { panic!("{changes:?}") };
+                    assert_eq!((change.event, change.table), (FlowChange::ADDED, 1));
                     updates += 1;
                 }
                 other => panic!("{other:?}"),
@@ -753,21 +754,19 @@ async fn a_paused_packet_comes_with_userdata_and_continuation() {
         let packet = "in_port(1),eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),\
             ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)";
         ctl.call("netdev-dummy/receive", &["p1", packet]).await.unwrap();
-        let bytes = loop {
-            let (xid, message) = match events.recv().await.unwrap() {
-                Event::Other { xid, message } => (xid, message),
-                Event::PortStatus(_) => continue,
+        let packet = loop {
+            match events.recv().await.unwrap() {
+                Event::PacketIn2(packet) => break packet,
+                Event::PortStatus(_) => {}
                 other => panic!("{other:?}"),
-            };
-            let mut out = BytesMut::new();
-            message.encode(xid, &mut out).unwrap();
-            break out;
+            }
         };
-        // NXT_PACKET_IN2
-        assert_eq!(&bytes[8..16], [0, 0, 0x23, 0x20, 0, 0, 0, 30]);
-        let userdata = [0, 7, 0, 11, 0xc0, 0xff, 0xee, 0x57, 0x65, 0x69, 0x72];
-        assert!(bytes.windows(userdata.len()).any(|w| w == userdata), "{bytes:x?}");
-        assert!(bytes.windows(2).any(|w| w == [0, 8]), "no continuation");
+        let has = |wanted: fn(&PacketInProperty) -> bool| packet.properties.iter().any(wanted);
+        assert!(has(|p| matches!(p, PacketInProperty::UserData(data)
+            if data[..] == [0xc0, 0xff, 0xee, 0x57, 0x65, 0x69, 0x72])));
+        assert!(has(|p| matches!(p, PacketInProperty::Continuation(bytes) if !bytes.is_empty())));
+        // The switch takes its continuation back.
+        connection.apply(Message::Resume(packet.to_resume())).await.unwrap();
     };
     tokio::select! {
         () = test => {}

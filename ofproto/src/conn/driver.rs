@@ -16,6 +16,7 @@ use super::{ConnError, Event};
 use crate::bundle::BundleControlType;
 use crate::header::Header;
 use crate::message::{Message, kind};
+use crate::multipart::{MultipartBody, MultipartReply};
 use crate::types::VERSION;
 
 /// Frames, or runs of frames, that may wait for the writer: enough to keep the socket busy, little enough that a
@@ -182,9 +183,14 @@ impl Reader {
     fn unclaimed(&mut self, xid: u32, message: Message) {
         let event = match message {
             Message::PacketIn(packet) => Event::PacketIn(packet),
+            Message::PacketIn2(packet) => Event::PacketIn2(packet),
             Message::PortStatus(status) => Event::PortStatus(status),
             Message::FlowRemoved(removed) => Event::FlowRemoved(removed),
             // With xid 0 nobody has asked for it: that is how a flow monitor tells of changes.
+            Message::MultipartReply(MultipartReply {
+                flags: 0,
+                body: MultipartBody::FlowMonitor(updates),
+            }) if xid == 0 => Event::FlowMonitor(updates),
             Message::MultipartReply(update) if xid == 0 => Event::Update(update),
             // Replies to what was given up. The answer to an echo of ours has said all it has to say by coming.
             Message::MultipartReply(_)
