@@ -1,4 +1,4 @@
-//! OVSDB: the stream of a server, cut anywhere, up to the rows of a replica.
+//! OVSDB: the stream of a server, cut anywhere, up to the rows of a replica and what changed in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -36,7 +36,8 @@ fn schema() -> &'static Schema {
     })
 }
 
-/// A server's stream: the same messages however it is cut; updates change a replica whose counts stay right.
+/// A server's stream: the same messages however it is cut; updates change a replica whose counts stay right, as a whole or
+/// not at all, and the changes told are those made.
 pub fn ovsdb_stream(data: &[u8]) {
     let (sizes, stream) = split(data);
     let (objects, end) = decode(&pieces(&sizes, stream));
@@ -60,10 +61,10 @@ pub fn ovsdb_stream(data: &[u8]) {
             _ => continue,
         };
         let Ok(updates) = TableUpdates::parse(method, updates) else { continue };
-        let applied = replica.apply(updates);
-        if applied.is_err() {
-            // as the client does: what is half changed is thrown away
-            replica = Replica::new(schema().clone());
+        let before = replica.clone();
+        match replica.apply(updates) {
+            Ok(changes) => assert_eq!(changes, replica.since(&before)),
+            Err(_) => assert!(replica == before && replica.weight() == before.weight()),
         }
         let rows: usize = ["Bridge", "Interface"].iter().map(|t| replica.rows(t).count()).sum();
         assert_eq!(rows, replica.len());

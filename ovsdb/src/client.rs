@@ -1,18 +1,22 @@
-//! One connection to a server after another: schema, monitor, probes, transactions.
+//! One connection to a server after another: schema, monitor, probes, locks, transactions.
 //!
 //! A [`Client`] hands requests to its [`Driver`], which alone reads and writes the socket. The driver keeps a
-//! [`Replica`] of the tables asked for and shows it to an [`Observer`].
+//! [`Replica`] of the tables asked for and shows it, with what changed, to an [`Observer`]; [`feed()`] makes one that
+//! brings the changes to another task.
 
 mod backoff;
 mod drive;
+mod feed;
+mod lock;
 mod session;
+mod target;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
-use std::str::FromStr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,58 +24,17 @@ use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
-use crate::op::Operation;
+use crate::op::{Condition, Operation, OperationKind, Outcome};
 use crate::replica::{Changes, Replica};
 use crate::rpc::MessageLimits;
-use crate::schema::{AtomicType, ColumnType, Schema, SchemaError};
+use crate::schema::{AtomicType, ColumnType, Schema, SchemaError, TableSchema};
 
-/// Where a server listens. The text is that of OVS: `unix:/path` or `tcp:ip:port`, IPv6 in brackets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// A socket in the file system.
-    Unix(PathBuf),
-    /// An address and port.
-    Tcp(SocketAddr),
-}
-
-impl FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        match text.split_once(':') {
-            Some(("unix", "")) => Err(TargetError::EmptyPath),
-            Some(("unix", path)) => Ok(Self::Unix(path.into())),
-            Some(("tcp", address)) => {
-                address.parse().map(Self::Tcp).map_err(|_| TargetError::Address(address.to_owned()))
-            }
-            _ => Err(TargetError::Scheme(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp:{address}"),
-        }
-    }
-}
-
-/// A text that names no target.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TargetError {
-    /// It begins with neither `unix:` nor `tcp:`.
-    #[error("{0:?} is neither unix:/path nor tcp:ip:port")]
-    Scheme(String),
-    /// `unix:` without a path.
-    #[error("unix: needs a path")]
-    EmptyPath,
-    /// `tcp:` without address and port; names are not looked up.
-    #[error("{0:?} is not ip:port")]
-    Address(String),
-}
+pub use feed::{Feed, FeedObserver, feed};
+use lock::Locks;
+pub use lock::{Lock, LockState};
+pub use target::{Target, TargetError};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 
 /// What a server can make us hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +42,7 @@ pub struct Limits {
     /// One message. The largest is the first picture: about 1.5 kB and 200 values per port, so 32 MiB and 4 Mi values are
     /// some 20,000 ports. A hostile message can take about 170 MB.
     pub message: MessageLimits,
-    /// Rows of the replica.
+    /// Rows of the replica. For a moment after a reconnection there are two replicas.
     pub replica_rows: usize,
     /// About what the replica takes. Units: bytes.
     pub replica_bytes: usize,
@@ -99,10 +62,13 @@ impl Default for Limits {
 }
 
 /// How to connect. `Options::default()` suits ovs-vswitchd's database on the same host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// The database's name, `Open_vSwitch`.
     pub database: String,
+    /// For [`Target::Tls`], which cannot connect without.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
     /// What a server can make us hold.
     pub limits: Limits,
     /// For opening the socket: 5 s.
@@ -128,6 +94,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             database: "Open_vSwitch".to_owned(),
+            #[cfg(feature = "tls")]
+            tls: None,
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(30),
@@ -162,70 +130,150 @@ impl Shape {
 /// A table to monitor. Columns that the server does not have are left out, as one unknown column fails the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRequest {
-    name: &'static str,
-    columns: Vec<(&'static str, Shape)>,
+    name: String,
+    /// All that can be read where none are named.
+    columns: Option<Vec<(String, Shape)>>,
+    conditions: Vec<Condition>,
     required: bool,
 }
 
 impl TableRequest {
     /// A table we cannot do without.
-    pub fn required(name: &'static str, columns: &[(&'static str, Shape)]) -> Self {
-        Self { name, columns: columns.to_vec(), required: true }
+    pub fn required(name: &str, columns: &[(&str, Shape)]) -> Self {
+        let columns = columns.iter().map(|(name, shape)| ((*name).to_owned(), *shape)).collect();
+        Self {
+            name: name.to_owned(),
+            columns: Some(columns),
+            conditions: Vec::new(),
+            required: true,
+        }
     }
 
     /// A table that is empty for a server that does not have it.
-    pub fn optional(name: &'static str, columns: &[(&'static str, Shape)]) -> Self {
-        Self { name, columns: columns.to_vec(), required: false }
+    pub fn optional(name: &str, columns: &[(&str, Shape)]) -> Self {
+        Self { required: false, ..Self::required(name, columns) }
+    }
+
+    /// A table we cannot do without, with all columns that the server has, statistics that change all the time
+    /// included.
+    pub fn all_columns(name: &str) -> Self {
+        Self { columns: None, ..Self::required(name, &[]) }
+    }
+
+    /// Only rows for which one of the conditions holds (all rows without any).
+    ///
+    /// [`Client::set_conditions`] changes them later. A server that has only `monitor` cannot do this; connecting to
+    /// it fails then.
+    ///
+    /// Source: ovsdb-server(7), "Monitor_cond"; servers take `==`, `!=`, `includes` and `excludes`.
+    #[must_use]
+    pub fn where_any(self, conditions: Vec<Condition>) -> Self {
+        Self { conditions, ..self }
     }
 }
 
 /// The part of a server's schema that is to be monitored.
 ///
-/// Errors: [`SchemaError::MissingTable`], [`SchemaError::UnexpectedType`].
+/// Errors: [`SchemaError::MissingTable`], [`SchemaError::UnexpectedType`], [`SchemaError::ColumnType`].
 fn wanted(schema: &Schema, requests: &[TableRequest]) -> Result<Schema, SchemaError> {
     let mut wanted =
         Schema { name: schema.name.clone(), version: schema.version.clone(), ..Schema::default() };
     for request in requests {
-        let Some(table) = schema.tables.get(request.name) else {
+        let Some(table) = schema.tables.get(&request.name) else {
             if request.required {
-                return Err(SchemaError::MissingTable(request.name.to_owned()));
+                return Err(SchemaError::MissingTable(request.name.clone()));
             }
             continue;
         };
-        let filtered = wanted.tables.entry(request.name.to_owned()).or_default();
-        for (column, shape) in &request.columns {
-            let Some(ty) = table.columns.get(*column) else {
-                continue;
-            };
-            if !shape.fits(ty) {
-                return Err(SchemaError::UnexpectedType {
-                    table: request.name.to_owned(),
-                    column: (*column).to_owned(),
-                });
-            }
-            filtered.columns.insert((*column).to_owned(), ty.clone());
+        let filtered = wanted.tables.entry(request.name.clone()).or_default();
+        match &request.columns {
+            Some(columns) => pick(table, &request.name, columns, filtered)?,
+            None => filtered.columns = table.columns.clone(),
         }
     }
     Ok(wanted)
 }
 
+fn pick(
+    table: &TableSchema,
+    name: &str,
+    columns: &[(String, Shape)],
+    into: &mut TableSchema,
+) -> Result<(), SchemaError> {
+    for (column, shape) in columns {
+        let at = || (name.to_owned(), column.clone());
+        if table.unreadable.contains(column) {
+            let (table, column) = at();
+            return Err(SchemaError::ColumnType { table, column });
+        }
+        let Some(ty) = table.columns.get(column) else {
+            continue;
+        };
+        if !shape.fits(ty) {
+            let (table, column) = at();
+            return Err(SchemaError::UnexpectedType { table, column });
+        }
+        into.columns.insert(column.clone(), ty.clone());
+    }
+    Ok(())
+}
+
 /// Sees the replica from within the driver. It must not block.
+///
+/// The change sets of all calls together, in their order, are exactly the way from an empty replica to the last one
+/// shown, over any number of connections.
 pub trait Observer: Send + 'static {
-    /// A connection has its first full replica, which replaces that of the connection before.
-    fn replaced(&mut self, replica: &Replica);
+    /// A connection has its first full replica, which replaces that of the connection before; `changes` is the exact
+    /// difference between the two, and empty where nothing happened meanwhile.
+    fn replaced(&mut self, replica: &Replica, changes: &Changes);
     /// Rows changed.
     fn changed(&mut self, replica: &Replica, changes: &Changes);
+}
+
+/// Observes nothing: for transactions alone.
+impl Observer for () {
+    fn replaced(&mut self, _: &Replica, _: &Changes) {}
+    fn changed(&mut self, _: &Replica, _: &Changes) {}
 }
 
 /// Requests that wait for the driver. A transaction waits for its answer, so this is also about how many run at
 /// once; more wait in [`Client::transact`].
 const QUEUE: usize = 64;
 
-/// A transaction on its way to the driver.
-struct Request {
-    operations: usize,
-    params: Json,
-    reply: oneshot::Sender<Result<Vec<Json>>>,
+/// How often a transaction is tried when others change what it was made from.
+const ATTEMPTS: u32 = 8;
+
+/// How long to wait for the change that made a `wait` fail to show in the replica, before looking again without it.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// What is on its way to the driver.
+enum Request {
+    Transact {
+        operations: Vec<OperationKind>,
+        params: Json,
+        reply: oneshot::Sender<Result<Vec<Outcome>>>,
+    },
+    Call {
+        method: String,
+        params: Json,
+        reply: oneshot::Sender<Result<Json>>,
+    },
+    Conditions {
+        table: String,
+        conditions: Vec<Condition>,
+        reply: oneshot::Sender<Result<()>>,
+    },
+}
+
+impl Request {
+    /// Tells the caller, who may have gone, that it failed.
+    fn fail(self, error: Error) {
+        match self {
+            Self::Transact { reply, .. } => drop(reply.send(Err(error))),
+            Self::Call { reply, .. } => drop(reply.send(Err(error))),
+            Self::Conditions { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
 }
 
 /// A handle on a database; cheap to clone, all clones share one connection.
@@ -235,9 +283,13 @@ pub struct Client {
     requests: mpsc::Sender<Request>,
     connected: watch::Receiver<bool>,
     trouble: watch::Receiver<Option<String>>,
+    revision: watch::Receiver<u64>,
+    locks: Arc<Locks>,
 }
 
 /// A handle on a database, and the driver that connects it and shows `observer` the tables asked for.
+///
+/// The caller spawns the [`Driver`] and owns it; nothing happens before it is polled.
 pub fn connect(
     target: Target,
     options: Options,
@@ -247,9 +299,20 @@ pub fn connect(
     let (requests, queue) = mpsc::channel(QUEUE);
     let (publish, connected) = watch::channel(false);
     let (complain, trouble) = watch::channel(None);
-    let client = Client { database: options.database.clone(), requests, connected, trouble };
-    let future = drive::run(target, options, tables, observer, queue, publish, complain);
-    (client, Driver { future: Box::pin(future) })
+    let (count, revision) = watch::channel(0);
+    let locks = Arc::new(Locks::default());
+    let database = options.database.clone();
+    let client = Client { database, requests, connected, trouble, revision, locks };
+    let setup = drive::Setup {
+        target,
+        options,
+        tables,
+        shown: drive::Shown { observer, count, replica: Replica::default() },
+        queue,
+        connected: drive::Connected { connected: publish, locks: Arc::clone(&client.locks) },
+        trouble: complain,
+    };
+    (client, Driver { future: Box::pin(drive::run(setup)) })
 }
 
 impl Client {
@@ -264,27 +327,161 @@ impl Client {
         self.trouble.clone()
     }
 
-    /// Runs one transaction and gives one result per operation. What it changed in monitored tables was shown to the
+    /// Counts how often the observer was shown something; changes just after it was.
+    pub fn revision(&self) -> watch::Receiver<u64> {
+        self.revision.clone()
+    }
+
+    /// Runs one transaction and gives one outcome per operation. What it changed in monitored tables was shown to the
     /// observer before this returns.
+    ///
+    /// Dropping the future does not take a transaction back that was sent.
+    ///
+    /// ```no_run
+    /// # async fn example(client: weir_ovsdb::client::Client, bridge: weir_ovsdb::Uuid) -> weir_ovsdb::Result<()> {
+    /// use weir_ovsdb::op::{Mutation, Operation, Row};
+    /// use weir_ovsdb::{Atom, Error, Refusal};
+    ///
+    /// let interface = Row::from([("name".into(), "p1".into()), ("type".into(), "internal".into())]);
+    /// let port = Row::from([("name".into(), "p1".into()), ("interfaces".into(), Atom::named("i").into())]);
+    /// let outcome = client
+    ///     .transact(vec![
+    ///         Operation::insert("Interface", interface).named("i"),
+    ///         Operation::insert("Port", port).named("p"),
+    ///         Operation::mutate("Bridge", bridge, vec![Mutation::insert("ports", Atom::named("p"))]),
+    ///     ])
+    ///     .await;
+    /// match outcome {
+    ///     Ok(outcomes) => println!("the port's row is {:?}", outcomes[1].uuid()),
+    ///     Err(error) if error.refusal() == Some(Refusal::ConstraintViolation) => println!("p1 exists"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// Errors: [`Error::Operation`] and [`Error::Commit`] when the server refused it, [`Error::NotConnected`] when it
     /// was not sent, [`Error::Disconnected`] when its outcome is unknown, [`Error::RequestTooLarge`],
     /// [`Error::Stopped`].
-    pub async fn transact(&self, operations: Vec<Operation>) -> Result<Vec<Json>> {
-        if !*self.connected.borrow() {
-            return Err(if self.requests.is_closed() {
-                Error::Stopped
-            } else {
-                Error::NotConnected
-            });
-        }
+    pub async fn transact(&self, operations: Vec<Operation>) -> Result<Vec<Outcome>> {
         let params: Vec<Json> = std::iter::once(Json::from(self.database.as_str()))
             .chain(operations.iter().map(Operation::to_json))
             .collect();
+        let operations = operations.iter().map(Operation::kind).collect();
+        self.ask(|reply| Request::Transact { operations, params: params.into(), reply }).await
+    }
+
+    /// Runs a transaction that was made from what the replica showed, and makes it again when that was out of date.
+    ///
+    /// `plan` makes the operations, among them [`Operation::unchanged`] for whatever they rest on; these must be
+    /// monitored columns. No operations means that there is nothing to do. `what` names the contended thing for the
+    /// error.
+    ///
+    /// Errors: those of `plan` and of [`Client::transact`], and [`Error::Contended`] after eight attempts.
+    pub async fn optimistic(
+        &self,
+        what: &str,
+        mut plan: impl FnMut() -> Result<Vec<Operation>>,
+    ) -> Result<Vec<Outcome>> {
+        let mut revision = self.revision();
+        for _ in 0..ATTEMPTS {
+            if !*self.connected.borrow() {
+                return Err(self.not_connected());
+            }
+            // before the look, so that a change after it is not missed
+            revision.mark_unchanged();
+            let operations = plan()?;
+            if operations.is_empty() {
+                return Ok(Vec::new());
+            }
+            let waits: Vec<bool> =
+                operations.iter().map(|op| matches!(op, Operation::Wait { .. })).collect();
+            match self.transact(operations).await {
+                Err(Error::Operation { index, error, .. })
+                    if error == crate::error::TIMED_OUT && waits.get(index) == Some(&true) =>
+                {
+                    // somebody was faster; what they did is on its way to us
+                    let mut connected = self.connected();
+                    tokio::select! {
+                        changed = revision.changed() => changed.map_err(|_| Error::Stopped)?,
+                        _ = connected.wait_for(|connected| !connected) => {
+                            return Err(self.not_connected());
+                        }
+                        () = tokio::time::sleep(CATCH_UP) => {}
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(Error::Contended { what: what.to_owned(), attempts: ATTEMPTS })
+    }
+
+    /// Monitors other rows of a table from now on: those for which one of the conditions holds, or all without any.
+    /// Rows that come or go thereby are shown to the observer as changes. It holds for later connections, too.
+    ///
+    /// Errors: [`Error::Refused`] for conditions or a table that the server does not take, [`Error::NotMonitored`],
+    /// [`Error::NoConditions`] where the server has only `monitor`, [`Error::NotConnected`], [`Error::Disconnected`]
+    /// (the old conditions hold then), [`Error::Stopped`].
+    pub async fn set_conditions(&self, table: &str, conditions: Vec<Condition>) -> Result<()> {
+        let table = table.to_owned();
+        self.ask(|reply| Request::Conditions { table, conditions, reply }).await
+    }
+
+    /// Any other method, for instance `list_dbs`.
+    ///
+    /// Errors: [`Error::Refused`], [`Error::NotConnected`], [`Error::Disconnected`], [`Error::Stopped`].
+    pub async fn call(&self, method: &str, params: Vec<Json>) -> Result<Json> {
+        let (method, params) = (method.to_owned(), params.into());
+        self.ask(|reply| Request::Call { method, params, reply }).await
+    }
+
+    /// Asks for the whole schema of the database.
+    ///
+    /// Errors: [`Error::Schema`], and those of [`Client::call`].
+    pub async fn schema(&self) -> Result<Schema> {
+        let json = self.call("get_schema", vec![self.database.as_str().into()]).await?;
+        Ok(Schema::parse(&json)?)
+    }
+
+    /// Asks for a lock, and waits in the server's queue for it. One handle for each name at a time.
+    ///
+    /// ```no_run
+    /// # async fn example(client: weir_ovsdb::client::Client) -> weir_ovsdb::Result<()> {
+    /// use weir_ovsdb::op::Operation;
+    ///
+    /// let lock = client.lock("leader")?;
+    /// lock.held().await?;
+    /// let operations = vec![Operation::Assert { lock: "leader".into() }, Operation::Comment("hello".into())];
+    /// client.transact(operations).await?;
+    /// lock.release().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Errors: [`Error::LockInUse`].
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        self.locks.want(name, false, self.connected())
+    }
+
+    /// Takes a lock from whoever holds it. After a reconnection it is asked for, not stolen again.
+    ///
+    /// Errors: [`Error::LockInUse`].
+    pub fn steal(&self, name: &str) -> Result<Lock> {
+        self.locks.want(name, true, self.connected())
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
+    ) -> Result<T> {
+        if !*self.connected.borrow() {
+            return Err(self.not_connected());
+        }
         let (reply, answer) = oneshot::channel();
-        let request = Request { operations: operations.len(), params: params.into(), reply };
-        self.requests.send(request).await.map_err(|_| Error::Stopped)?;
+        self.requests.send(request(reply)).await.map_err(|_| Error::Stopped)?;
         answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    fn not_connected(&self) -> Error {
+        if self.requests.is_closed() { Error::Stopped } else { Error::NotConnected }
     }
 }
 
@@ -314,20 +511,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_as_ovs_spells_them() {
-        for text in ["unix:/var/run/openvswitch/db.sock", "tcp:127.0.0.1:6640", "tcp:[::1]:6640"] {
-            assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
-        }
-        assert_eq!("unix:".parse::<Target>(), Err(TargetError::EmptyPath));
-        assert!(matches!("tcp:host:1".parse::<Target>(), Err(TargetError::Address(_))));
-        assert!(matches!("ssl:127.0.0.1:1".parse::<Target>(), Err(TargetError::Scheme(_))));
-        assert!(matches!("/db.sock".parse::<Target>(), Err(TargetError::Scheme(_))));
-    }
-
-    #[test]
     fn only_known_columns_of_the_right_type_are_wanted() {
         let schema = Schema::parse(&serde_json::json!({"name": "D", "tables": {
-            "A": {"columns": {"x": {"type": "string"}, "y": {"type": "integer"}}},
+            "A": {"columns": {"x": {"type": "string"}, "y": {"type": "integer"}, "z": {"type": "odd"}}},
             "Z": {"columns": {}},
         }}))
         .unwrap();
@@ -342,5 +528,9 @@ mod tests {
         assert_eq!(wanted(&schema, &[a, missing]), Err(SchemaError::MissingTable("B".to_owned())));
         let odd = TableRequest::required("A", &[("y", text)]);
         assert!(matches!(wanted(&schema, &[odd]), Err(SchemaError::UnexpectedType { .. })));
+        let newer = TableRequest::required("A", &[("z", text)]);
+        assert!(matches!(wanted(&schema, &[newer]), Err(SchemaError::ColumnType { .. })));
+        let all = wanted(&schema, &[TableRequest::all_columns("A")]).unwrap();
+        assert_eq!(all.tables["A"].columns.keys().collect::<Vec<_>>(), ["x", "y"]);
     }
 }

@@ -7,6 +7,9 @@ use crate::replica::ReplicaError;
 use crate::rpc::DecodeError;
 use crate::schema::SchemaError;
 
+/// The server's word for a `wait` whose condition does not hold in time.
+pub(crate) const TIMED_OUT: &str = "timed out";
+
 /// The result of this crate's requests.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -99,9 +102,24 @@ pub enum Error {
         /// Units: bytes.
         limit: usize,
     },
+    /// This client has or wants the lock already.
+    #[error("there is a handle on lock {0} already")]
+    LockInUse(String),
+    /// The table is not among those monitored.
+    #[error("table {0} is not monitored")]
+    NotMonitored(String),
+    /// The server has `monitor` only, which gives all rows of a table.
+    #[error("the server cannot monitor a part of table {0}: it has no monitor_cond")]
+    NoConditions(String),
+    /// `ssl:` without feature `tls` or without certificates in the options.
+    #[error("no TLS settings for {0}")]
+    NoTls(String),
     /// No bridge has this name.
     #[error("no bridge named {0:?} in the database")]
     NoBridge(String),
+    /// The database has no row in table `Open_vSwitch`.
+    #[error("table Open_vSwitch is empty: ovs-vsctl init was never run")]
+    NotInitialised,
     /// 255 is not a table (OFPTT_ALL); tables are 0 to 254.
     #[error("{0} is not the number of a flow table")]
     TableNumber(u8),
@@ -109,10 +127,96 @@ pub enum Error {
     #[error("gave up after {attempts} attempts, as others keep changing {what}")]
     Contended {
         /// The table and column.
-        what: &'static str,
+        what: String,
         /// How often it was tried.
         attempts: u32,
     },
+}
+
+impl Error {
+    /// Why the server refused a request, a transaction's operation or its commit; `None` for other errors.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Operation { error, .. }
+            | Self::Commit { error, .. }
+            | Self::Refused { error, .. } => Some(Refusal::of(error)),
+            _ => None,
+        }
+    }
+}
+
+/// Why a server refuses: its `error` strings.
+///
+/// Source: RFC 7047, sections 3.1, 4.1.3 and 5.2; the strings as ovsdb-server writes them, OVS `ovsdb/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// `constraint violation`: too few or too many members, a value outside its range, a name that exists.
+    ConstraintViolation,
+    /// `referential integrity violation`: a reference to a row that is not there, or the deletion of one that is
+    /// referred to.
+    ReferentialIntegrity,
+    /// `timed out`: the condition of a `wait` does not hold.
+    TimedOut,
+    /// `not owner`: an `assert` of a lock that we do not hold.
+    NotOwner,
+    /// `aborted`: by `abort`.
+    Aborted,
+    /// `duplicate uuid-name`: two inserts under one name.
+    DuplicateUuidName,
+    /// `domain error`: a division by zero.
+    DomainError,
+    /// `range error`: a number that overflows.
+    RangeError,
+    /// `not supported`: for instance a durable commit without a file.
+    NotSupported,
+    /// `not allowed`: a read-only server, or a column that never changes.
+    NotAllowed,
+    /// `permission error`: role-based access.
+    PermissionError,
+    /// `resources exhausted`.
+    ResourcesExhausted,
+    /// `I/O error`: the disk.
+    Io,
+    /// `canceled`: by `cancel`.
+    Cancelled,
+    /// `syntax error`: an unknown table, a value of the wrong type.
+    SyntaxError,
+    /// `unknown column`.
+    UnknownColumn,
+    /// `unknown database`.
+    UnknownDatabase,
+    /// `unknown method`.
+    UnknownMethod,
+    /// Another one; its words are in the error.
+    Other,
+}
+
+impl Refusal {
+    fn of(error: &str) -> Self {
+        match error {
+            "constraint violation" => Self::ConstraintViolation,
+            "referential integrity violation" => Self::ReferentialIntegrity,
+            TIMED_OUT => Self::TimedOut,
+            "not owner" => Self::NotOwner,
+            "aborted" => Self::Aborted,
+            // the document's spelling, and the server's
+            "duplicate uuid name" | "duplicate uuid-name" => Self::DuplicateUuidName,
+            "domain error" => Self::DomainError,
+            "range error" => Self::RangeError,
+            "not supported" => Self::NotSupported,
+            "not allowed" => Self::NotAllowed,
+            "permission error" => Self::PermissionError,
+            "resources exhausted" => Self::ResourcesExhausted,
+            "I/O error" | "IO error" => Self::Io,
+            "canceled" => Self::Cancelled,
+            "syntax error" => Self::SyntaxError,
+            "unknown column" => Self::UnknownColumn,
+            "unknown database" => Self::UnknownDatabase,
+            "unknown method" => Self::UnknownMethod,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// How a server broke the protocol. Nothing of what it sent is repeated here, only its kind or a short name.

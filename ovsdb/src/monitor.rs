@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::ProtocolError;
+use crate::op::Condition;
 use crate::schema::Schema;
 use crate::value::Uuid;
 
@@ -38,17 +39,44 @@ impl Method {
     }
 }
 
-/// The parameters of `monitor_cond` or `monitor` for all tables and columns in `wanted`.
-pub fn request(database: &str, monitor: &str, wanted: &Schema) -> Json {
+/// The parameters of `monitor_cond` or `monitor` for all tables and columns in `wanted`, and of these for the rows for
+/// which one of a table's conditions holds (all rows without any).
+///
+/// `monitor` takes no conditions: give it none.
+pub fn request<'a>(
+    database: &str,
+    monitor: &str,
+    wanted: &Schema,
+    conditions: impl Fn(&str) -> &'a [Condition],
+) -> Json {
     let tables: Map<String, Json> = wanted
         .tables
         .iter()
         .map(|(name, table)| {
             let columns: Vec<&String> = table.columns.keys().collect();
-            (name.clone(), json!({ "columns": columns }))
+            let request = match conditions(name) {
+                [] => json!({ "columns": columns }),
+                conditions => json!({ "columns": columns, "where": any_of(conditions) }),
+            };
+            (name.clone(), request)
         })
         .collect();
     json!([database, monitor, tables])
+}
+
+/// The parameters of `monitor_cond_change` for one table; the monitor keeps its name.
+///
+/// Source: ovsdb-server(7), "Monitor_cond_change".
+pub fn change_request(monitor: &str, table: &str, conditions: &[Condition]) -> Json {
+    json!([monitor, monitor, {table: [{"where": any_of(conditions)}]}])
+}
+
+fn any_of(conditions: &[Condition]) -> Json {
+    match conditions {
+        // an empty list would be no row
+        [] => json!([true]),
+        conditions => conditions.iter().map(Condition::to_json).collect(),
+    }
 }
 
 /// What happened to a row. Columns are as they came; the replica knows their types.

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, ProtocolError};
-use crate::value::{Atom, Uuid, Value};
+use crate::schema::{AtomicType, TableSchema};
+use crate::value::{Atom, Uuid, Value, ValueError};
 
-/// Columns and their values.
+/// Columns and their values, as an operation takes them.
 pub type Row = BTreeMap<String, Value>;
 
 /// One operation of a transaction.
@@ -91,7 +92,185 @@ pub enum Operation {
     },
 }
 
+/// What an operation's outcome looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperationKind {
+    /// Gives the new row's UUID.
+    Insert,
+    /// Gives rows.
+    Select,
+    /// Update, mutate, delete: gives a number of rows.
+    Count,
+    /// All others: give nothing.
+    Plain,
+}
+
+/// What an operation gave.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Of an insert: the new row.
+    Inserted(Uuid),
+    /// Of a select: the rows as they came; [`Outcome::read`] gives typed ones.
+    Rows(Vec<Map<String, Json>>),
+    /// Of an update, mutate or delete: how many rows met the conditions.
+    Count(u64),
+    /// Of any other.
+    Done,
+}
+
+impl Outcome {
+    /// The new row of an insert.
+    pub fn uuid(&self) -> Option<Uuid> {
+        match self {
+            Self::Inserted(uuid) => Some(*uuid),
+            _ => None,
+        }
+    }
+
+    /// How many rows an update, mutate or delete met.
+    pub fn count(&self) -> Option<u64> {
+        match self {
+            Self::Count(count) => Some(*count),
+            _ => None,
+        }
+    }
+
+    /// The rows of a select, as JSON; none of other operations.
+    pub fn rows(&self) -> &[Map<String, Json>] {
+        match self {
+            Self::Rows(rows) => rows,
+            _ => &[],
+        }
+    }
+
+    /// The rows of a select with their identity (where `_uuid` was among the columns), by the types of a table's schema.
+    ///
+    /// Errors: a [`ValueError`] for a value of another type than the schema's, or a column that it does not have.
+    pub fn read(&self, table: &TableSchema) -> Result<Vec<(Option<Uuid>, Row)>, ValueError> {
+        self.rows().iter().map(|row| read(table, row)).collect()
+    }
+}
+
+fn read(table: &TableSchema, json: &Map<String, Json>) -> Result<(Option<Uuid>, Row), ValueError> {
+    let (mut uuid, mut row) = (None, Row::new());
+    for (column, value) in json {
+        if column == "_uuid" || column == "_version" {
+            let Atom::Uuid(id) = Atom::from_json(AtomicType::Uuid, value.clone())? else {
+                continue;
+            };
+            if column == "_uuid" {
+                uuid = Some(id);
+            }
+            continue;
+        }
+        let ty = table.columns.get(column).ok_or(ValueError::Type {
+            expected: "column of the schema",
+            found: "another column",
+        })?;
+        row.insert(column.clone(), Value::from_json(ty, value.clone())?);
+    }
+    Ok((uuid, row))
+}
+
+/// Which rows an operation is about.
+///
+/// Made from a [`Uuid`] (that row), one [`Condition`], a list of them (all must hold), or `()` (every row).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Where(pub Vec<Condition>);
+
+impl From<Uuid> for Where {
+    fn from(row: Uuid) -> Self {
+        Self(vec![Condition::row(row)])
+    }
+}
+
+impl From<Condition> for Where {
+    fn from(condition: Condition) -> Self {
+        Self(vec![condition])
+    }
+}
+
+impl From<Vec<Condition>> for Where {
+    fn from(conditions: Vec<Condition>) -> Self {
+        Self(conditions)
+    }
+}
+
+impl From<()> for Where {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
 impl Operation {
+    /// Adds a row; columns left out get their default.
+    pub fn insert(table: &str, row: Row) -> Self {
+        Self::Insert { table: table.to_owned(), row, uuid_name: None }
+    }
+
+    /// The name of an insert's row for other operations of the transaction; of other operations nothing changes.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        if let Self::Insert { uuid_name, .. } = &mut self {
+            *uuid_name = Some(name.to_owned());
+        }
+        self
+    }
+
+    /// Reads these columns of rows.
+    pub fn select(table: &str, rows: impl Into<Where>, columns: &[&str]) -> Self {
+        let columns = columns.iter().map(|&column| column.to_owned()).collect();
+        let Where(conditions) = rows.into();
+        Self::Select { table: table.to_owned(), conditions, columns: Some(columns) }
+    }
+
+    /// Sets columns of rows. Sets and maps that others write as well are better served by [`Operation::mutate`].
+    pub fn update(table: &str, rows: impl Into<Where>, row: Row) -> Self {
+        let Where(conditions) = rows.into();
+        Self::Update { table: table.to_owned(), conditions, row }
+    }
+
+    /// Changes columns of rows.
+    pub fn mutate(
+        table: &str,
+        rows: impl Into<Where>,
+        mutations: impl IntoIterator<Item = Mutation>,
+    ) -> Self {
+        let Where(conditions) = rows.into();
+        let mutations = mutations.into_iter().collect();
+        Self::Mutate { table: table.to_owned(), conditions, mutations }
+    }
+
+    /// Removes rows.
+    pub fn delete(table: &str, rows: impl Into<Where>) -> Self {
+        let Where(conditions) = rows.into();
+        Self::Delete { table: table.to_owned(), conditions }
+    }
+
+    /// The optimistic lock: the transaction fails with [`Refusal::TimedOut`](crate::Refusal::TimedOut) unless the row
+    /// still has these values. [`Client::optimistic`](crate::client::Client::optimistic) tries again then.
+    pub fn unchanged(table: &str, uuid: Uuid, row: Row) -> Self {
+        Self::Wait {
+            timeout_ms: 0,
+            table: table.to_owned(),
+            conditions: vec![Condition::row(uuid)],
+            columns: row.keys().cloned().collect(),
+            equal: true,
+            rows: vec![row],
+        }
+    }
+
+    /// What its outcome looks like.
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Insert { .. } => OperationKind::Insert,
+            Self::Select { .. } => OperationKind::Select,
+            Self::Update { .. } | Self::Mutate { .. } | Self::Delete { .. } => OperationKind::Count,
+            _ => OperationKind::Plain,
+        }
+    }
+
     /// As it goes to the server.
     pub fn to_json(&self) -> Json {
         match self {
@@ -176,7 +355,8 @@ impl Condition {
         Self::eq("_uuid", uuid)
     }
 
-    fn to_json(&self) -> Json {
+    /// As it goes to the server.
+    pub fn to_json(&self) -> Json {
         json!([self.column, self.function.symbol(), self.value.to_json()])
     }
 }
@@ -242,6 +422,32 @@ impl Mutation {
         Self { column: column.to_owned(), mutator: Mutator::Delete, value: value.into() }
     }
 
+    /// Sets pairs of a map and leaves its other keys alone, whoever they belong to.
+    ///
+    /// Two mutations, as an insertion alone does not overwrite.
+    ///
+    /// ```
+    /// use weir_ovsdb::Uuid;
+    /// use weir_ovsdb::op::{Mutation, Operation};
+    ///
+    /// let port = Uuid::from_u128(7);
+    /// let change = Operation::mutate("Port", port, Mutation::put("external_ids", [("pod-name", "db-0")]));
+    /// # assert_eq!(change.to_json()["mutations"][0][1], "delete");
+    /// ```
+    pub fn put<K: Into<Atom>, V: Into<Atom>>(
+        column: &str,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> [Self; 2] {
+        let pairs: crate::value::Map = pairs.into_iter().collect();
+        let keys = Value::set(pairs.iter().map(|(key, _)| key.clone()));
+        [Self::delete(column, keys), Self::insert(column, pairs)]
+    }
+
+    /// Removes keys of a map, whatever their values are.
+    pub fn remove<K: Into<Atom>>(column: &str, keys: impl IntoIterator<Item = K>) -> Self {
+        Self::delete(column, Value::set(keys))
+    }
+
     /// Adds to a number.
     pub fn add(column: &str, value: i64) -> Self {
         Self {
@@ -289,36 +495,69 @@ impl Mutator {
     }
 }
 
-/// Reads the reply to `transact`: one result per operation, or the error that made nothing of all of them.
+/// Reads the reply to `transact`: one outcome per operation, or the error that made nothing of all of them.
 ///
 /// Errors: [`Error::Operation`] for the first operation that failed (those after it are null), [`Error::Commit`] for
 /// the extra element that a failed commit adds, [`Error::Protocol`] for a list that is neither.
 /// Source: RFC 7047, section 4.1.3.
-pub fn results(operations: usize, reply: Json) -> Result<Vec<Json>, Error> {
+pub fn outcomes(operations: &[OperationKind], reply: Json) -> Result<Vec<Outcome>, Error> {
     let Json::Array(results) = reply else {
         return Err(ProtocolError::Results("no list").into());
     };
-    for (index, result) in results.iter().enumerate() {
-        match result {
-            Json::Object(object) => {
-                let Some(error) = object.get("error") else {
-                    continue;
-                };
-                let (error, details) = error_text(error, object.get("details"));
-                return Err(if index < operations {
-                    Error::Operation { index, error, details }
-                } else {
-                    Error::Commit { error, details }
-                });
-            }
+    let mut outcomes = Vec::with_capacity(operations.len());
+    let found = results.len();
+    for (index, result) in results.into_iter().enumerate() {
+        let mut object = match result {
+            Json::Object(object) => object,
             Json::Null => return Err(ProtocolError::Results("null before any error").into()),
             _ => return Err(ProtocolError::Results("element is no object").into()),
+        };
+        if let Some(error) = object.get("error") {
+            let (error, details) = error_text(error, object.get("details"));
+            return Err(if index < operations.len() {
+                Error::Operation { index, error, details }
+            } else {
+                Error::Commit { error, details }
+            });
+        }
+        if let Some(kind) = operations.get(index) {
+            outcomes.push(outcome(*kind, &mut object)?);
         }
     }
-    if results.len() == operations {
-        Ok(results)
+    if found == operations.len() {
+        Ok(outcomes)
     } else {
         Err(ProtocolError::Results("number of elements").into())
+    }
+}
+
+fn outcome(kind: OperationKind, object: &mut Map<String, Json>) -> Result<Outcome, ProtocolError> {
+    match kind {
+        OperationKind::Insert => {
+            let uuid = object.remove("uuid").map(|json| Atom::from_json(AtomicType::Uuid, json));
+            match uuid {
+                Some(Ok(Atom::Uuid(uuid))) => Ok(Outcome::Inserted(uuid)),
+                _ => Err(ProtocolError::Results("insert without a UUID")),
+            }
+        }
+        OperationKind::Select => {
+            let Some(Json::Array(rows)) = object.remove("rows") else {
+                return Err(ProtocolError::Results("select without rows"));
+            };
+            rows.into_iter()
+                .map(|row| match row {
+                    Json::Object(row) => Ok(row),
+                    _ => Err(ProtocolError::Results("row is no object")),
+                })
+                .collect::<Result<_, _>>()
+                .map(Outcome::Rows)
+        }
+        OperationKind::Count => object
+            .get("count")
+            .and_then(Json::as_u64)
+            .map(Outcome::Count)
+            .ok_or(ProtocolError::Results("no count of rows")),
+        OperationKind::Plain => Ok(Outcome::Done),
     }
 }
 
@@ -333,6 +572,8 @@ pub(crate) fn error_text(error: &Json, details: Option<&Json>) -> (String, Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Refusal;
+    use crate::schema::ColumnType;
 
     #[test]
     fn operations_as_rfc_7047_spells_them() {
@@ -380,26 +621,64 @@ mod tests {
     }
 
     #[test]
-    fn results_of_a_transaction() {
-        assert_eq!(results(2, json!([{}, {"count": 1}])).unwrap().len(), 2);
-        let error = results(3, json!([{}, {"error": "timed out", "details": "x"}, null]));
+    fn outcomes_of_a_transaction() {
+        let uuid = Uuid::from_u128(1);
+        let reply = json!([{"uuid": ["uuid", uuid.to_string()]}, {"rows": [{"name": "a"}]},
+                           {"count": 1}, {}]);
+        let kinds = [
+            OperationKind::Insert,
+            OperationKind::Select,
+            OperationKind::Count,
+            OperationKind::Plain,
+        ];
+        let all = outcomes(&kinds, reply.clone()).unwrap();
+        assert_eq!((all[0].uuid(), all[2].count()), (Some(uuid), Some(1)));
+        assert_eq!(all[1].rows()[0]["name"], "a");
+        assert_eq!(all[3], Outcome::Done);
+        // each of them in a place that wants another
+        for kind in &kinds[..3] {
+            for (at, element) in reply.as_array().unwrap().iter().enumerate() {
+                let read = outcomes(&[*kind], json!([element]));
+                assert_eq!(read.is_ok(), kinds[at] == *kind, "{kind:?} {element}");
+            }
+        }
+        let plain = [OperationKind::Plain; 3];
+        let error = outcomes(&plain, json!([{}, {"error": "timed out", "details": "x"}, null]));
         assert!(
             matches!(&error, Err(Error::Operation { index: 1, error, details: Some(d) })
                 if error == "timed out" && d == "x"),
             "{error:?}"
         );
-        let error = results(1, json!([{}, {"error": "referential integrity violation"}]));
-        assert!(
-            matches!(&error, Err(Error::Commit { error, .. }) if error.starts_with("referential")),
-            "{error:?}"
-        );
+        assert_eq!(error.unwrap_err().refusal(), Some(Refusal::TimedOut));
+        let error =
+            outcomes(&plain[..1], json!([{}, {"error": "referential integrity violation"}]));
+        let error = error.unwrap_err();
+        assert!(matches!(&error, Error::Commit { .. }), "{error:?}");
+        assert_eq!(error.refusal(), Some(Refusal::ReferentialIntegrity));
     }
 
     #[test]
     fn malformed_results() {
         for reply in [json!(null), json!({}), json!([]), json!([{}, {}]), json!([null]), json!([7])]
         {
-            assert!(matches!(results(1, reply), Err(Error::Protocol(ProtocolError::Results(_)))));
+            assert!(matches!(
+                outcomes(&[OperationKind::Plain], reply),
+                Err(Error::Protocol(ProtocolError::Results(_)))
+            ));
+        }
+    }
+
+    #[test]
+    fn selected_rows_are_typed() {
+        let name = ColumnType::scalar(AtomicType::String);
+        let table =
+            TableSchema { columns: [("name".to_owned(), name)].into(), ..TableSchema::default() };
+        let rows = |json: Json| Outcome::Rows(vec![json.as_object().unwrap().clone()]).read(&table);
+        let uuid = Uuid::from_u128(3);
+        let read = rows(json!({"_uuid": ["uuid", uuid.to_string()], "name": "x"})).unwrap();
+        assert_eq!(read, [(Some(uuid), Row::from([("name".to_owned(), "x".into())]))]);
+        for wrong in [json!({"name": 7}), json!({"other": 7}), json!({"_uuid": "x"})] {
+            assert!(rows(wrong).is_err());
         }
     }
 }

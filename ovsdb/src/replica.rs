@@ -1,54 +1,67 @@
 //! Rows as a server reports them, kept locally, and what each update changed.
+//!
+//! Rows are shared, so that a set of [`Changes`] holds the rows of before and after without a copy of either.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod changes;
+mod row;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::monitor::{RowUpdate, TableUpdates};
-use crate::schema::{Schema, TableSchema, short};
-use crate::value::{Atom, Uuid, Value, ValueError};
+use crate::schema::{Schema, short};
+use crate::value::{Uuid, Value, ValueError};
 
-/// A row: the monitored columns by name.
-pub type Row = BTreeMap<String, Value>;
+pub use changes::{ChangeKind, Changes, RowChange};
+use row::Columns;
+pub use row::{Row, RowRef};
 
 /// A copy of the monitored columns of the monitored tables.
-///
-/// An error leaves it half changed: throw it away and monitor anew.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Replica {
     schema: Schema,
-    tables: BTreeMap<String, BTreeMap<Uuid, Row>>,
+    tables: BTreeMap<String, Table>,
     rows: usize,
     weight: usize,
+    limits: Option<(usize, usize)>,
 }
 
-/// The rows an update touched, by table. A row that came and went is here too.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    tables: BTreeMap<String, BTreeSet<Uuid>>,
+#[derive(Debug, Clone)]
+struct Table {
+    columns: Arc<Columns>,
+    rows: BTreeMap<Uuid, Arc<Row>>,
 }
 
-impl Changes {
-    /// Tables with touched rows.
-    pub fn tables(&self) -> impl Iterator<Item = (&str, &BTreeSet<Uuid>)> {
-        self.tables.iter().map(|(table, rows)| (table.as_str(), rows))
-    }
-
-    /// True where nothing was touched.
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
-    }
-
-    /// Adds those of a later update.
-    pub fn merge(&mut self, later: Self) {
-        for (table, rows) in later.tables {
-            self.tables.entry(table).or_default().extend(rows);
-        }
+/// Equal are replicas with the same rows, whatever else their schemas have.
+impl PartialEq for Replica {
+    fn eq(&self, other: &Self) -> bool {
+        self.rows == other.rows && self.since(other).is_empty()
     }
 }
+
+impl Eq for Replica {}
 
 impl Replica {
     /// An empty replica of the tables and columns in `schema`, which are those monitored.
     pub fn new(schema: Schema) -> Self {
-        Self { schema, ..Self::default() }
+        let tables = schema.tables.iter().map(|(name, table)| {
+            let columns = Arc::new(Columns::new(table));
+            (name.clone(), Table { columns, rows: BTreeMap::new() })
+        });
+        Self { tables: tables.collect(), schema, ..Self::default() }
+    }
+
+    /// The same, of at most this many rows and about this many bytes.
+    ///
+    /// Units: rows, bytes.
+    #[must_use]
+    pub fn with_limits(self, rows: usize, bytes: usize) -> Self {
+        Self { limits: Some((rows, bytes)), ..self }
+    }
+
+    /// The tables and columns that are monitored.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// The number of rows.
@@ -71,47 +84,113 @@ impl Replica {
         self.tables
             .get(table)
             .into_iter()
-            .flatten()
-            .map(|(uuid, row)| (*uuid, RowRef { uuid: *uuid, row }))
+            .flat_map(|table| &table.rows)
+            .map(|(uuid, row)| (*uuid, row.with(*uuid)))
     }
 
     /// One row.
     pub fn row(&self, table: &str, uuid: Uuid) -> Option<RowRef<'_>> {
-        self.tables.get(table)?.get(&uuid).map(|row| RowRef { uuid, row })
+        self.tables.get(table)?.rows.get(&uuid).map(|row| row.with(uuid))
     }
 
-    /// Applies an update and tells which rows it touched.
-    ///
-    /// Errors: a [`ReplicaError`] for anything that a replica in step with its server cannot be told: a row that
-    /// appears twice, a change to a row that is not there, an unknown table or column, a value of the wrong type.
-    pub fn apply(&mut self, updates: TableUpdates) -> Result<Changes, ReplicaError> {
+    /// The exact difference to an earlier replica, of this schema or another: what would have to happen to `before`
+    /// to make it this one.
+    pub fn since(&self, before: &Self) -> Changes {
         let mut changes = Changes::default();
-        for (name, rows) in updates.tables {
-            let Some(schema) = self.schema.tables.get(&name) else {
-                return Err(ReplicaError::UnknownTable(short(&name)));
-            };
-            let table = self.tables.entry(name.clone()).or_default();
-            let touched = changes.tables.entry(name.clone()).or_default();
-            for (uuid, update) in rows {
-                let before = table.get(&uuid).map(weight_of);
-                apply_row(schema, table, uuid, update).map_err(|cause| cause.at(&name, uuid))?;
-                let after = table.get(&uuid).map(weight_of);
-                self.rows =
-                    self.rows + usize::from(after.is_some()) - usize::from(before.is_some());
-                self.weight = self.weight + after.unwrap_or(0) - before.unwrap_or(0);
-                touched.insert(uuid);
+        for (name, table) in &before.tables {
+            let now = self.tables.get(name).map(|table| &table.rows);
+            for (uuid, row) in &table.rows {
+                let after = now.and_then(|rows| rows.get(uuid));
+                if after != Some(row) {
+                    changes.add(name, *uuid, Some(row), after);
+                }
             }
         }
-        changes.tables.retain(|_, rows| !rows.is_empty());
-        Ok(changes)
+        for (name, table) in &self.tables {
+            let then = before.tables.get(name).map(|table| &table.rows);
+            for (uuid, row) in &table.rows {
+                if then.is_none_or(|rows| !rows.contains_key(uuid)) {
+                    changes.add(name, *uuid, None, Some(row));
+                }
+            }
+        }
+        changes
+    }
+
+    /// Applies an update, all or nothing, and tells what it changed.
+    ///
+    /// Errors: a [`ReplicaError`] for anything that a replica in step with its server cannot be told: a row that
+    /// appears twice, a change to a row that is not there, an unknown table or column, a value of the wrong type, more
+    /// than the limits. The replica is then as before, but no longer in step: monitor anew.
+    pub fn apply(&mut self, updates: TableUpdates) -> Result<Changes, ReplicaError> {
+        let mut changes = Changes::default();
+        match self.apply_to(updates, &mut changes) {
+            Ok(()) => Ok(changes),
+            Err(error) => {
+                self.undo(&changes);
+                Err(error)
+            }
+        }
+    }
+
+    fn apply_to(
+        &mut self,
+        updates: TableUpdates,
+        changes: &mut Changes,
+    ) -> Result<(), ReplicaError> {
+        for (name, rows) in updates.tables {
+            let Some(table) = self.tables.get_mut(&name) else {
+                return Err(ReplicaError::UnknownTable(short(&name)));
+            };
+            for (uuid, update) in rows {
+                let before = table.rows.get(&uuid).cloned();
+                let after = next(&table.columns, before.as_ref(), update)
+                    .map_err(|cause| cause.at(&name, uuid))?;
+                if before == after {
+                    continue;
+                }
+                match &after {
+                    Some(row) => table.rows.insert(uuid, Arc::clone(row)),
+                    None => table.rows.remove(&uuid),
+                };
+                self.rows =
+                    self.rows + usize::from(after.is_some()) - usize::from(before.is_some());
+                self.weight = self.weight + weight_of(&after) - weight_of(&before);
+                changes.add(&name, uuid, before.as_ref(), after.as_ref());
+                if let Some((rows, bytes)) = self.limits {
+                    if self.rows > rows {
+                        return Err(ReplicaError::Rows { limit: rows });
+                    }
+                    if self.weight > bytes {
+                        return Err(ReplicaError::Weight { limit: bytes });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes changes back that were made since the last success.
+    fn undo(&mut self, changes: &Changes) {
+        for (name, rows) in changes.tables() {
+            let Some(table) = self.tables.get_mut(name) else { continue };
+            for (uuid, change) in rows {
+                let (before, after) = (change.shared_before().cloned(), change.shared_after());
+                self.rows =
+                    self.rows + usize::from(before.is_some()) - usize::from(after.is_some());
+                self.weight =
+                    self.weight + weight_of(&before) - after.map_or(0, |row| row.weight());
+                match before {
+                    Some(row) => table.rows.insert(*uuid, row),
+                    None => table.rows.remove(uuid),
+                };
+            }
+        }
     }
 }
 
-fn weight_of(row: &Row) -> usize {
-    // a row's own entry, and per column the name and a tree's share
-    const ROW: usize = 64;
-    row.iter().map(|(name, value)| name.len() + size_of::<String>() + value.weight()).sum::<usize>()
-        + ROW
+fn weight_of(row: &Option<Arc<Row>>) -> usize {
+    row.as_ref().map_or(0, |row| row.weight())
 }
 
 /// A failure before it is known where it happened.
@@ -134,153 +213,58 @@ impl Cause {
     }
 }
 
-fn apply_row(
-    schema: &TableSchema,
-    table: &mut BTreeMap<Uuid, Row>,
-    uuid: Uuid,
+/// What a row is after an update; none where it went.
+fn next(
+    columns: &Arc<Columns>,
+    before: Option<&Arc<Row>>,
     update: RowUpdate,
-) -> Result<(), Cause> {
-    match update {
-        RowUpdate::Initial(columns) | RowUpdate::Insert(columns) => {
-            if table.contains_key(&uuid) {
-                return Err(Cause::Repeated);
-            }
-            table.insert(uuid, full_row(schema, columns)?);
+) -> Result<Option<Arc<Row>>, Cause> {
+    let row = match update {
+        RowUpdate::Initial(_) | RowUpdate::Insert(_) if before.is_some() => {
+            return Err(Cause::Repeated);
         }
-        RowUpdate::Replace(columns) => {
-            table.insert(uuid, full_row(schema, columns)?);
+        RowUpdate::Initial(row) | RowUpdate::Insert(row) | RowUpdate::Replace(row) => {
+            set_all(columns, row)?
         }
-        RowUpdate::Modify(columns) => {
-            let row = table.get_mut(&uuid).ok_or(Cause::Missing)?;
-            for (column, json) in columns {
-                let ty = schema
-                    .columns
-                    .get(&column)
-                    .ok_or_else(|| Cause::UnknownColumn(short(&column)))?;
-                let difference = Value::difference_from_json(ty, json)
-                    .map_err(|cause| Cause::Value(column.clone(), cause))?;
-                row.entry(column.clone())
-                    .or_insert_with(|| Value::default_of(ty))
-                    .apply(ty, difference)
+        RowUpdate::Modify(row) => {
+            let mut after = Row::clone(before.ok_or(Cause::Missing)?);
+            for (column, json) in row {
+                let Some((at, ty)) = columns.find(&column) else {
+                    return Err(Cause::UnknownColumn(short(&column)));
+                };
+                let difference = Value::difference_from_json(ty, json);
+                difference
+                    .and_then(|difference| after.change(at, |value| value.apply(ty, difference)))
                     .map_err(|cause| Cause::Value(column, cause))?;
             }
+            after
         }
         RowUpdate::Delete => {
-            table.remove(&uuid).ok_or(Cause::Missing)?;
+            return match before {
+                Some(_) => Ok(None),
+                None => Err(Cause::Missing),
+            };
         }
-    }
-    Ok(())
+    };
+    Ok(Some(Arc::new(row)))
 }
 
 /// A row with all columns: those that are left out hold their default.
-fn full_row(
-    schema: &TableSchema,
-    mut columns: serde_json::Map<String, serde_json::Value>,
+fn set_all(
+    columns: &Arc<Columns>,
+    given: serde_json::Map<String, serde_json::Value>,
 ) -> Result<Row, Cause> {
-    let mut row = Row::new();
-    for (column, ty) in &schema.columns {
-        let value = match columns.remove(column) {
-            Some(json) => {
-                Value::from_json(ty, json).map_err(|cause| Cause::Value(column.clone(), cause))?
-            }
-            None => Value::default_of(ty),
+    let mut values = columns.defaults();
+    for (column, json) in given {
+        let Some((at, ty)) = columns.find(&column) else {
+            return Err(Cause::UnknownColumn(short(&column)));
         };
-        row.insert(column.clone(), value);
+        let value = Value::from_json(ty, json).map_err(|cause| Cause::Value(column, cause))?;
+        if let Some(slot) = values.get_mut(at) {
+            *slot = value;
+        }
     }
-    match columns.into_iter().next() {
-        Some((column, _)) => Err(Cause::UnknownColumn(short(&column))),
-        None => Ok(row),
-    }
-}
-
-/// A row of a [`Replica`], with typed reading. A column that the server does not have reads as its default.
-#[derive(Debug, Clone, Copy)]
-pub struct RowRef<'a> {
-    uuid: Uuid,
-    row: &'a Row,
-}
-
-impl<'a> RowRef<'a> {
-    /// The row's identity.
-    pub fn uuid(self) -> Uuid {
-        self.uuid
-    }
-
-    /// All columns.
-    pub fn columns(self) -> &'a Row {
-        self.row
-    }
-
-    fn atoms(self, column: &str) -> impl Iterator<Item = &'a Atom> + use<'a> {
-        self.row.get(column).into_iter().flat_map(Value::atoms)
-    }
-
-    fn pairs(self, column: &str) -> impl Iterator<Item = (&'a Atom, &'a Atom)> + use<'a> {
-        self.row.get(column).into_iter().flat_map(Value::pairs)
-    }
-
-    /// A string that may be absent.
-    pub fn optional_string(self, column: &str) -> Option<String> {
-        self.atoms(column).find_map(string).cloned()
-    }
-
-    /// A string.
-    pub fn string(self, column: &str) -> String {
-        self.optional_string(column).unwrap_or_default()
-    }
-
-    /// An integer that may be absent.
-    pub fn optional_integer(self, column: &str) -> Option<i64> {
-        self.atoms(column).find_map(integer)
-    }
-
-    /// An integer.
-    pub fn integer(self, column: &str) -> i64 {
-        self.optional_integer(column).unwrap_or_default()
-    }
-
-    /// A set of strings.
-    pub fn string_set(self, column: &str) -> BTreeSet<String> {
-        self.atoms(column).filter_map(string).cloned().collect()
-    }
-
-    /// A set of references.
-    pub fn uuid_set(self, column: &str) -> BTreeSet<Uuid> {
-        self.atoms(column).filter_map(uuid).collect()
-    }
-
-    /// A map of strings.
-    pub fn string_map(self, column: &str) -> BTreeMap<String, String> {
-        self.pairs(column)
-            .filter_map(|(k, v)| Some((string(k)?.clone(), string(v)?.clone())))
-            .collect()
-    }
-
-    /// A map of integers to references.
-    pub fn integer_to_uuid(self, column: &str) -> BTreeMap<i64, Uuid> {
-        self.pairs(column).filter_map(|(k, v)| Some((integer(k)?, uuid(v)?))).collect()
-    }
-}
-
-fn string(atom: &Atom) -> Option<&String> {
-    match atom {
-        Atom::String(text) => Some(text),
-        _ => None,
-    }
-}
-
-fn integer(atom: &Atom) -> Option<i64> {
-    match atom {
-        Atom::Integer(value) => Some(*value),
-        _ => None,
-    }
-}
-
-fn uuid(atom: &Atom) -> Option<Uuid> {
-    match atom {
-        Atom::Uuid(uuid) => Some(*uuid),
-        _ => None,
-    }
+    Ok(Row::new(columns, values))
 }
 
 /// An update that does not fit the replica.

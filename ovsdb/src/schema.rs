@@ -1,9 +1,9 @@
 //! A database's schema: which tables and columns a server has, and of what type.
 //!
 //! Only what reading and comparing rows needs is kept. Constraints on values (ranges, enumerations) are the
-//! server's to enforce.
+//! server's to enforce. A column of a type that we cannot read costs that column and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
@@ -104,6 +104,8 @@ fn base(json: &Json) -> Option<AtomicType> {
 pub struct TableSchema {
     /// Columns by name.
     pub columns: BTreeMap<String, ColumnType>,
+    /// Columns whose type this crate cannot read, as of a protocol that is newer than it.
+    pub unreadable: BTreeSet<String>,
 }
 
 /// A database's tables.
@@ -138,10 +140,10 @@ impl Schema {
                 .ok_or(SchemaError::Malformed("table without columns"))?;
             let mut parsed = TableSchema::default();
             for (column, definition) in columns {
-                let ty = definition.get("type").and_then(ColumnType::parse).ok_or_else(|| {
-                    SchemaError::ColumnType { table: short(name), column: short(column) }
-                })?;
-                parsed.columns.insert(column.clone(), ty);
+                match definition.get("type").and_then(ColumnType::parse) {
+                    Some(ty) => drop(parsed.columns.insert(column.clone(), ty)),
+                    None => drop(parsed.unreadable.insert(column.clone())),
+                }
             }
             schema.tables.insert(name.clone(), parsed);
         }
@@ -165,7 +167,7 @@ pub enum SchemaError {
     /// It does not have the form of a schema.
     #[error("malformed schema: {0}")]
     Malformed(&'static str),
-    /// A column's type cannot be read.
+    /// A column that was asked for is of a type that cannot be read.
     #[error("unreadable type of column {column} in table {table}")]
     ColumnType {
         /// The table.
@@ -232,13 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn refused_schemas_name_the_place() {
+    fn a_column_of_an_unknown_type_costs_only_itself() {
+        let newer = json!({"tables": {"T": {"columns": {
+            "c": {"type": "odd"}, "d": {"type": "string"}, "e": {}}}}});
+        let table = &Schema::parse(&newer).unwrap().tables["T"];
+        assert_eq!(table.columns.keys().collect::<Vec<_>>(), ["d"]);
+        assert_eq!(table.unreadable.iter().collect::<Vec<_>>(), ["c", "e"]);
+    }
+
+    #[test]
+    fn refused_schemas() {
         assert!(matches!(Schema::parse(&json!([])), Err(SchemaError::Malformed(_))));
         assert!(matches!(Schema::parse(&json!({"tables": 3})), Err(SchemaError::Malformed(_))));
-        let broken = json!({"tables": {"T": {"columns": {"c": {"type": "odd"}}}}});
-        assert_eq!(
-            Schema::parse(&broken),
-            Err(SchemaError::ColumnType { table: "T".into(), column: "c".into() })
-        );
+        let broken = json!({"tables": {"T": {"columns": 3}}});
+        assert!(matches!(Schema::parse(&broken), Err(SchemaError::Malformed(_))));
     }
 }

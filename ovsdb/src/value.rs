@@ -1,9 +1,22 @@
 //! Atoms, sets, maps and UUIDs, to and from OVSDB's JSON, checked against a column's type.
 //!
-//! Every column is a set or a map here; a scalar is a set of one, an optional scalar a set of none or one.
+//! Every column is a [`Set`] or a [`Map`] here; a scalar is a set of one, an optional scalar a set of none or one.
+//!
+//! ```
+//! use weir_ovsdb::schema::{AtomicType, ColumnType};
+//! use weir_ovsdb::Value;
+//!
+//! let column = ColumnType { key: AtomicType::Integer, value: None, min: 0, max: None };
+//! let mut trunks = Value::from_json(&column, serde_json::json!(["set", [10, 20]])).unwrap();
+//! // what update2 reports when 20 goes and 30 comes
+//! let difference = Value::difference_from_json(&column, serde_json::json!(["set", [20, 30]])).unwrap();
+//! trunks.apply(&column, difference).unwrap();
+//! assert_eq!(trunks, Value::set([10, 30]));
+//! ```
+
+mod members;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,31 +24,36 @@ use serde_json::Value as Json;
 
 use crate::schema::{AtomicType, ColumnType};
 
+pub use members::{Map, Set};
+
 /// A row's identity.
 ///
 /// Units: the 128 bits as the text shows them, first digit highest.
 /// Source: RFC 7047, section 5.1, `<uuid>`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Uuid(u128);
+// halves, as a u128 would align every atom to 16 bytes
+pub struct Uuid([u64; 2]);
 
 impl Uuid {
     /// All zeros: the default of a mandatory UUID column.
-    pub const NIL: Self = Self(0);
+    pub const NIL: Self = Self([0; 2]);
 
     /// A UUID of these bits.
     pub const fn from_u128(bits: u128) -> Self {
-        Self(bits)
+        #[expect(clippy::cast_possible_truncation, reason = "the halves of 128 bits")]
+        Self([(bits >> 64) as u64, bits as u64])
     }
 
     /// The bits.
     pub const fn as_u128(self) -> u128 {
-        self.0
+        let Self([high, low]) = self;
+        (high as u128) << 64 | low as u128
     }
 }
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = self.0;
+        let bits = self.as_u128();
         write!(
             f,
             "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
@@ -73,7 +91,7 @@ impl FromStr for Uuid {
                 bits = bits << 4 | u128::from(digit);
             }
         }
-        Ok(Self(bits))
+        Ok(Self::from_u128(bits))
     }
 }
 
@@ -93,14 +111,19 @@ pub enum Atom {
     /// A truth value.
     Boolean(bool),
     /// Text.
-    String(String),
+    String(Box<str>),
     /// A reference to, or the identity of, a row.
     Uuid(Uuid),
     /// The name of a row that the same transaction inserts. Only in transactions, never from a server.
-    NamedUuid(String),
+    NamedUuid(Box<str>),
 }
 
 impl Atom {
+    /// The row that the same transaction inserts under this name.
+    pub fn named(name: &str) -> Self {
+        Self::NamedUuid(name.into())
+    }
+
     /// The default of a mandatory column of this type.
     ///
     /// Source: RFC 7047, section 5.2.1, the default values of `insert`.
@@ -109,7 +132,7 @@ impl Atom {
             AtomicType::Integer => Self::Integer(0),
             AtomicType::Real => Self::Real(0.0),
             AtomicType::Boolean => Self::Boolean(false),
-            AtomicType::String => Self::String(String::new()),
+            AtomicType::String => Self::String(Box::default()),
             AtomicType::Uuid => Self::Uuid(Uuid::NIL),
         }
     }
@@ -128,7 +151,7 @@ impl Atom {
                 number.as_f64().map(Self::Real).ok_or_else(wrong)
             }
             (AtomicType::Boolean, Json::Bool(value)) => Ok(Self::Boolean(value)),
-            (AtomicType::String, Json::String(text)) => Ok(Self::String(text)),
+            (AtomicType::String, Json::String(text)) => Ok(Self::String(text.into())),
             (AtomicType::Uuid, Json::Array(pair)) => match pair.as_slice() {
                 [Json::String(tag), Json::String(text)] if tag == "uuid" => {
                     text.parse().map(Self::Uuid)
@@ -145,9 +168,9 @@ impl Atom {
             Self::Integer(value) => Json::from(*value),
             Self::Real(value) => Json::from(*value),
             Self::Boolean(value) => Json::from(*value),
-            Self::String(text) => Json::from(text.as_str()),
+            Self::String(text) => Json::from(&**text),
             Self::Uuid(uuid) => Json::from(vec!["uuid".to_owned(), uuid.to_string()]),
-            Self::NamedUuid(name) => Json::from(vec!["named-uuid", name.as_str()]),
+            Self::NamedUuid(name) => Json::from(vec!["named-uuid", name]),
         }
     }
 
@@ -162,13 +185,14 @@ impl Atom {
         }
     }
 
-    /// About what this atom takes in memory. Units: bytes.
-    pub(crate) fn weight(&self) -> usize {
-        size_of::<Self>()
-            + match self {
-                Self::String(text) | Self::NamedUuid(text) => text.len(),
-                _ => 0,
-            }
+    /// About what this atom takes in memory besides itself. Units: bytes.
+    fn text_weight(&self) -> usize {
+        // an allocator's own share of a small block
+        const BLOCK: usize = 16;
+        match self {
+            Self::String(text) | Self::NamedUuid(text) if !text.is_empty() => BLOCK + text.len(),
+            _ => 0,
+        }
     }
 }
 
@@ -216,13 +240,13 @@ impl From<bool> for Atom {
 
 impl From<&str> for Atom {
     fn from(text: &str) -> Self {
-        Self::String(text.to_owned())
+        Self::String(text.into())
     }
 }
 
 impl From<String> for Atom {
     fn from(text: String) -> Self {
-        Self::String(text)
+        Self::String(text.into())
     }
 }
 
@@ -236,15 +260,15 @@ impl From<Uuid> for Atom {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     /// A scalar, an optional scalar or a set.
-    Set(BTreeSet<Atom>),
+    Set(Set),
     /// A map.
-    Map(BTreeMap<Atom, Atom>),
+    Map(Map),
 }
 
 impl Value {
     /// A scalar.
     pub fn scalar(atom: impl Into<Atom>) -> Self {
-        Self::Set(BTreeSet::from([atom.into()]))
+        Self::Set(Set::of(atom.into()))
     }
 
     /// A set.
@@ -252,7 +276,12 @@ impl Value {
         Self::Set(atoms.into_iter().map(Into::into).collect())
     }
 
-    /// A map.
+    /// A set without members: what clears an optional column.
+    pub fn empty() -> Self {
+        Self::Set(Set::default())
+    }
+
+    /// A map; of pairs with the same key the last one counts.
     pub fn map<K: Into<Atom>, V: Into<Atom>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         Self::Map(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
     }
@@ -260,12 +289,10 @@ impl Value {
     /// What a column holds that nobody has set, and that updates therefore leave out.
     pub fn default_of(ty: &ColumnType) -> Self {
         match (&ty.value, ty.min) {
-            (None, 0) => Self::Set(BTreeSet::new()),
+            (None, 0) => Self::empty(),
             (None, _) => Self::scalar(Atom::default_of(ty.key)),
-            (Some(_), 0) => Self::Map(BTreeMap::new()),
-            (Some(value), _) => {
-                Self::Map(BTreeMap::from([(Atom::default_of(ty.key), Atom::default_of(*value))]))
-            }
+            (Some(_), 0) => Self::Map(Map::default()),
+            (Some(value), _) => Self::map([(Atom::default_of(ty.key), Atom::default_of(*value))]),
         }
     }
 
@@ -302,22 +329,8 @@ impl Value {
             return Ok(());
         }
         match (&mut *self, difference) {
-            (Self::Set(members), Self::Set(difference)) => {
-                for atom in difference {
-                    if !members.remove(&atom) {
-                        members.insert(atom);
-                    }
-                }
-            }
-            (Self::Map(pairs), Self::Map(difference)) => {
-                for (key, value) in difference {
-                    if pairs.get(&key) == Some(&value) {
-                        pairs.remove(&key);
-                    } else {
-                        pairs.insert(key, value);
-                    }
-                }
-            }
+            (Self::Set(members), Self::Set(difference)) => members.toggle(difference),
+            (Self::Map(pairs), Self::Map(difference)) => pairs.apply(difference),
             (Self::Set(_), Self::Map(_)) => {
                 return Err(ValueError::Type { expected: "set", found: "map" });
             }
@@ -335,29 +348,23 @@ impl Value {
     fn members(ty: &ColumnType, json: Json) -> Result<Self, ValueError> {
         match ty.value {
             Some(value) => {
-                let mut pairs = BTreeMap::new();
-                for pair in tagged("map", json)? {
+                let list = tagged("map", json)?;
+                let mut pairs = Vec::with_capacity(list.len());
+                for pair in list {
                     let Json::Array(pair) = pair else {
                         return Err(ValueError::Type { expected: "pair", found: json_kind(&pair) });
                     };
                     let Ok([k, v]) = <[Json; 2]>::try_from(pair) else {
                         return Err(ValueError::Type { expected: "pair", found: "array" });
                     };
-                    let k = Atom::from_json(ty.key, k)?;
-                    if pairs.insert(k, Atom::from_json(value, v)?).is_some() {
-                        return Err(ValueError::Repeated);
-                    }
+                    pairs.push((Atom::from_json(ty.key, k)?, Atom::from_json(value, v)?));
                 }
-                Ok(Self::Map(pairs))
+                Map::unique(pairs).map(Self::Map)
             }
             None if is_tagged("set", &json) => {
-                let mut members = BTreeSet::new();
-                for atom in tagged("set", json)? {
-                    if !members.insert(Atom::from_json(ty.key, atom)?) {
-                        return Err(ValueError::Repeated);
-                    }
-                }
-                Ok(Self::Set(members))
+                let list = tagged("set", json)?;
+                let atoms = list.into_iter().map(|atom| Atom::from_json(ty.key, atom));
+                Set::unique(atoms.collect::<Result<_, _>>()?).map(Self::Set)
             }
             None => Atom::from_json(ty.key, json).map(Self::scalar),
         }
@@ -366,8 +373,8 @@ impl Value {
     /// As it goes to the server.
     pub fn to_json(&self) -> Json {
         match self {
-            Self::Set(members) => match (members.len(), members.first()) {
-                (1, Some(atom)) => atom.to_json(),
+            Self::Set(members) => match members.as_slice() {
+                [atom] => atom.to_json(),
                 _ => {
                     let list: Vec<Json> = members.iter().map(Atom::to_json).collect();
                     Json::from(vec![Json::from("set"), Json::from(list)])
@@ -394,31 +401,32 @@ impl Value {
         self.len() == 0
     }
 
-    /// The members of a set; none for a map.
-    pub fn atoms(&self) -> impl Iterator<Item = &Atom> {
+    /// The members of a set, in their order; none for a map.
+    pub fn atoms(&self) -> &[Atom] {
         match self {
-            Self::Set(members) => Some(members.iter()),
-            Self::Map(_) => None,
+            Self::Set(members) => members.as_slice(),
+            Self::Map(_) => &[],
         }
-        .into_iter()
-        .flatten()
     }
 
-    /// The pairs of a map; none for a set.
-    pub fn pairs(&self) -> impl Iterator<Item = (&Atom, &Atom)> {
+    /// The pairs of a map, in the order of their keys; none for a set.
+    pub fn pairs(&self) -> &[(Atom, Atom)] {
         match self {
-            Self::Set(_) => None,
-            Self::Map(pairs) => Some(pairs.iter()),
+            Self::Set(_) => &[],
+            Self::Map(pairs) => pairs.as_slice(),
         }
-        .into_iter()
-        .flatten()
     }
 
     /// About what this value takes in memory. Units: bytes.
     pub(crate) fn weight(&self) -> usize {
-        let members: usize = self.atoms().map(Atom::weight).sum();
-        let pairs: usize = self.pairs().map(|(k, v)| k.weight() + v.weight()).sum();
-        size_of::<Self>() + members + pairs
+        let (members, text) = match self {
+            Self::Set(set) => (set.heap_weight(), set.iter().map(Atom::text_weight).sum::<usize>()),
+            Self::Map(map) => {
+                let text = map.iter().map(|(k, v)| k.text_weight() + v.text_weight()).sum();
+                (map.heap_weight(), text)
+            }
+        };
+        size_of::<Self>() + members + text
     }
 }
 
@@ -456,6 +464,18 @@ pub enum ValueError {
         /// The upper limit, if there is one.
         max: Option<usize>,
     },
+}
+
+impl From<Set> for Value {
+    fn from(set: Set) -> Self {
+        Self::Set(set)
+    }
+}
+
+impl From<Map> for Value {
+    fn from(map: Map) -> Self {
+        Self::Map(map)
+    }
 }
 
 fn upper(max: &Option<usize>) -> String {

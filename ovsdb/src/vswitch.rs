@@ -1,19 +1,41 @@
-//! The few tables of the `Open_vSwitch` database that Weir reads, as typed rows, and what it writes there.
+//! The tables of the `Open_vSwitch` database that describe bridges and ports, as typed rows, and safe ways to write
+//! there beside others.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use weir_ovsdb::{Options, vswitch};
+//!
+//! let target = "unix:/var/run/openvswitch/db.sock".parse()?;
+//! let (switch, driver) = vswitch::connect(target, Options::default());
+//! let look = async {
+//!     let mut watch = switch.watch();
+//!     while watch.changed().await.is_ok() {
+//!         let Some(picture) = watch.borrow_and_update().clone() else { continue };
+//!         for (port, interface) in picture.interfaces_of("br-int") {
+//!             println!("{}: {:?} {:?}", port.name, interface.ofport, interface.external_ids);
+//!         }
+//!     }
+//! };
+//! tokio::select! { () = driver => {} () = look => {} }
+//! # Ok(()) }
+//! ```
 
+mod configure;
 mod names;
 mod rows;
+mod shared;
 
 use std::sync::Arc;
 
-use serde_json::Value as Json;
 use tokio::sync::watch;
 
 use crate::client::{self, Client, Driver, Observer, Options, Target};
 use crate::error::{Error, Result};
-use crate::op::Operation;
+use crate::op::{Operation, Outcome};
 use crate::replica::{Changes, Replica};
 
-pub use rows::{BridgeRow, FlowTableRow, InterfaceRow, PortRow, SwitchState, SystemRow};
+pub use rows::{BridgeRow, FlowTableRow, InterfaceRow, PortRow, SwitchState, SystemRow, tables};
+pub use shared::Rows;
 
 /// A handle on a switch's database; cheap to clone, all clones share one connection.
 #[derive(Debug, Clone)]
@@ -28,7 +50,7 @@ pub struct Vswitch {
 pub fn connect(target: Target, opts: Options) -> (Vswitch, Driver) {
     let (publish, state) = watch::channel(None);
     let publisher = Publisher { publish };
-    let (client, driver) = client::connect(target, opts, rows::tables(), publisher);
+    let (client, driver) = client::connect(target, opts, tables(), publisher);
     (Vswitch { client, state }, driver)
 }
 
@@ -52,14 +74,31 @@ impl Vswitch {
         self.client.trouble()
     }
 
-    /// Runs one transaction and gives one result per operation.
+    /// The handle beneath: locks, other methods.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs one transaction and gives one outcome per operation.
     ///
     /// When it returns, [`Vswitch::watch`] already shows what it changed in the monitored tables.
     ///
     /// Errors: [`Error::Operation`] and [`Error::Commit`] when the server refused it, [`Error::NotConnected`] when it
     /// was not sent, [`Error::Disconnected`] when its outcome is unknown.
-    pub async fn transact(&self, ops: Vec<Operation>) -> Result<Vec<Json>> {
+    pub async fn transact(&self, ops: Vec<Operation>) -> Result<Vec<Outcome>> {
         self.client.transact(ops).await
+    }
+
+    /// Runs a transaction that was made from the picture, and makes it again from the next one when that was out of
+    /// date; see [`Client::optimistic`].
+    ///
+    /// Errors: those of `plan` and of [`Vswitch::transact`], and [`Error::Contended`].
+    pub async fn optimistic(
+        &self,
+        what: &str,
+        mut plan: impl FnMut(&SwitchState) -> Result<Vec<Operation>>,
+    ) -> Result<Vec<Outcome>> {
+        self.client.optimistic(what, || plan(&*self.picture()?)).await
     }
 }
 
@@ -69,7 +108,7 @@ struct Publisher {
 }
 
 impl Observer for Publisher {
-    fn replaced(&mut self, replica: &Replica) {
+    fn replaced(&mut self, replica: &Replica, _: &Changes) {
         let fresh = SwitchState::of(replica);
         self.publish.send_if_modified(|state| {
             if state.as_deref() == Some(&fresh) {

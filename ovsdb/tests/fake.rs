@@ -8,10 +8,14 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use weir_ovsdb::op::Operation;
+use weir_ovsdb::client::{self, Client, Feed, LockState, Shape, TableRequest};
+use weir_ovsdb::op::Condition;
+use weir_ovsdb::op::{Operation, Outcome};
+use weir_ovsdb::replica::{ChangeKind, Changes};
 use weir_ovsdb::rpc::MessageLimits;
+use weir_ovsdb::schema::AtomicType;
 use weir_ovsdb::vswitch::{self, Vswitch};
-use weir_ovsdb::{Error, Limits, Options, Target, Uuid};
+use weir_ovsdb::{Driver, Error, Limits, Options, Refusal, Target, Uuid};
 
 struct Server {
     listener: UnixListener,
@@ -26,7 +30,7 @@ impl Server {
         Self { listener: UnixListener::bind(&path).unwrap(), path, _folder: folder }
     }
 
-    fn client(&self, options: Options) -> (Vswitch, weir_ovsdb::Driver) {
+    fn client(&self, options: Options) -> (Vswitch, Driver) {
         vswitch::connect(Target::Unix(self.path.clone()), options)
     }
 
@@ -144,7 +148,7 @@ fn options() -> Options {
 }
 
 /// Runs the script beside the driver.
-async fn with_driver<T>(driver: weir_ovsdb::Driver, script: impl Future<Output = T>) -> T {
+async fn with_driver<T>(driver: Driver, script: impl Future<Output = T>) -> T {
     let script = async { tokio::time::timeout(Duration::from_secs(30), script).await };
     tokio::select! {
         () = driver => panic!("the driver ended"),
@@ -197,7 +201,7 @@ async fn falls_back_to_monitor() {
             peer.reply(&request, json!({"Bridge": {id(1): {"new": row}}})).await;
             until_bridge(&vswitch, "br0").await;
             let row = json!({"name": "br1", "ports": ["set", []], "flow_tables": ["map", []]});
-            let update = json!({"method": "update", "id": null, "params": ["weir",
+            let update = json!({"method": "update", "id": null, "params": ["replica",
                 {"Bridge": {id(1): {"old": {"name": "br0"}, "new": row}}}]});
             peer.send(update.to_string()).await;
             until_bridge(&vswitch, "br1").await;
@@ -214,7 +218,7 @@ async fn answers_echo_amid_pieces_of_other_messages() {
         let mut peer = server.live("br0").await;
         until_bridge(&vswitch, "br0").await;
         let echo = json!({"method": "echo", "params": ["x", {"y": 1}], "id": "echo"});
-        let update = json!({"method": "update2", "id": null, "params": ["weir",
+        let update = json!({"method": "update2", "id": null, "params": ["replica",
             {"Bridge": {id(9): {"insert": {"name": "br9"}}}}]});
         // two messages and the half of a third, then the rest
         let text = format!("{echo}{echo}{update}");
@@ -236,7 +240,7 @@ async fn answers_echo_amid_pieces_of_other_messages() {
 #[tokio::test]
 async fn bad_bytes_after_the_handshake_lead_to_a_new_connection() {
     let update = |updates: Json| {
-        json!({"method": "update2", "id": null, "params": ["weir", updates]}).to_string()
+        json!({"method": "update2", "id": null, "params": ["replica", updates]}).to_string()
     };
     let rows: serde_json::Map<String, Json> =
         (100..300).map(|n| (id(n), json!({"insert": {"name": n.to_string()}}))).collect();
@@ -256,9 +260,9 @@ async fn bad_bytes_after_the_handshake_lead_to_a_new_connection() {
         ("unknown request id", json!({"id": "x", "result": {}, "error": null}).to_string()),
         (
             "malformed parameters",
-            json!({"method": "update2", "id": null, "params": ["weir"]}).to_string(),
+            json!({"method": "update2", "id": null, "params": ["replica"]}).to_string(),
         ),
-        ("unknown monitor", update(json!({})).replace("weir", "other")),
+        ("unknown monitor", update(json!({})).replace("replica", "other")),
         ("unknown monitor", update(json!({})).replace("update2", "update")),
         ("malformed table updates", update(json!(7))),
         ("unknown table Mirror", update(json!({"Mirror": {id(1): {"delete": null}}}))),
@@ -273,7 +277,7 @@ async fn bad_bytes_after_the_handshake_lead_to_a_new_connection() {
         ("more than 262144 bytes", (1000..1010).map(heavy).collect()),
         (
             "cancelled the monitor",
-            json!({"method": "monitor_canceled", "id": null, "params": ["weir"]}).to_string(),
+            json!({"method": "monitor_canceled", "id": null, "params": ["replica"]}).to_string(),
         ),
         (
             "answers wait",
@@ -331,7 +335,7 @@ async fn bad_handshakes_lead_to_a_new_connection() {
         // an update before the first replica
         let mut peer = server.accept().await;
         peer.schema().await;
-        peer.send(r#"{"method": "update2", "id": null, "params": ["weir", {}]}"#).await;
+        peer.send(r#"{"method": "update2", "id": null, "params": ["replica", {}]}"#).await;
         peer.closed().await;
         // closed without a word
         drop(server.accept().await);
@@ -357,12 +361,12 @@ async fn every_outcome_of_a_transaction() {
             assert_eq!(request["params"][0], "Open_vSwitch");
             assert_eq!(request["params"][2], json!({"op": "comment", "comment": "b"}));
             // the change and the answer in one piece: the caller sees its change
-            let update = json!({"method": "update2", "id": null, "params": ["weir",
+            let update = json!({"method": "update2", "id": null, "params": ["replica",
                 {"Bridge": {id(5): {"insert": {"name": "br5"}}}}]});
             let reply = json!({"id": request["id"], "result": [{}, {}], "error": null});
             peer.send(format!("{update}{reply}")).await;
         });
-        assert_eq!(answer.unwrap(), [json!({}), json!({})]);
+        assert_eq!(answer.unwrap(), [Outcome::Done, Outcome::Done]);
         assert!(vswitch.watch().borrow().as_ref().unwrap().bridges.contains_key("br5"));
 
         let (answer, ()) = tokio::join!(vswitch.transact(ops()), async {
@@ -469,7 +473,7 @@ async fn a_rename_race_is_tried_again() {
             let refusal = json!([{"error": "timed out"}, null, null, null]);
             peer.reply(&request, refusal).await;
             // what the other did: a row for the same table
-            let update = json!({"method": "update2", "id": null, "params": ["weir", {
+            let update = json!({"method": "update2", "id": null, "params": ["replica", {
                 "Bridge": {id(1): {"modify": {"flow_tables": ["map", [[3, ["uuid", id(30)]]]]}}},
                 "Flow_Table": {id(30): {"insert": {}}}}]});
             peer.send(update.to_string()).await;
@@ -483,4 +487,298 @@ async fn a_rename_race_is_tried_again() {
         assert!(matches!(vswitch.name_tables("br9", &names).await, Err(Error::NoBridge(_))));
     })
     .await;
+}
+
+const NAME: Shape = Shape::Set(AtomicType::String);
+
+/// A client of bridges alone, and its changes.
+fn follower(server: &Server, request: TableRequest) -> (Client, Driver, Feed) {
+    let (observer, feed) = client::feed();
+    let target = Target::Unix(server.path.clone());
+    let (client, driver) = client::connect(target, options(), vec![request], observer);
+    (client, driver, feed)
+}
+
+fn bridges() -> TableRequest {
+    TableRequest::required("Bridge", &[("name", NAME)])
+}
+
+fn update2(tables: &Json) -> String {
+    json!({"method": "update2", "id": null, "params": ["replica", tables]}).to_string()
+}
+
+/// A connection of a [`follower`] up to its first full replica.
+async fn live(server: &Server, name: &str) -> Peer {
+    let mut peer = server.accept().await;
+    peer.handshake("monitor_cond", &json!({"Bridge": {id(1): {"initial": {"name": name}}}})).await;
+    peer
+}
+
+/// What happened to rows, and their names after (or before, where they went).
+fn told(changes: &Changes) -> Vec<(u128, ChangeKind, String)> {
+    changes
+        .rows("Bridge")
+        .map(|(uuid, change)| {
+            let row = change.after().or_else(|| change.before()).unwrap();
+            (uuid.as_u128(), change.kind(), row.with(uuid).string("name"))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_new_connection_brings_exactly_the_difference() {
+    use ChangeKind::{Deleted, Inserted, Modified};
+    let server = Server::new();
+    let (client, driver, mut feed) = follower(&server, bridges());
+    let row = |kind: &str, name: &str| json!({kind: {"name": name}});
+    let event = |n, kind, name: &str| (n, kind, name.to_owned());
+    with_driver(driver, async {
+        let mut peer = server.accept().await;
+        let rows = json!({"Bridge": {id(1): row("initial", "a"), id(2): row("initial", "b"),
+            id(3): row("initial", "c")}});
+        peer.handshake("monitor_cond", &rows).await;
+        let changes = feed.next().await.unwrap();
+        assert_eq!(
+            told(&changes),
+            [event(1, Inserted, "a"), event(2, Inserted, "b"), event(3, Inserted, "c")]
+        );
+
+        // a good update, then one that does not fit, in one piece: the good one counts and the other leaves no trace
+        let good = update2(
+            &json!({"Bridge": {id(2): {"modify": {"name": "b2"}}, id(4): row("insert", "d")}}),
+        );
+        let bad = update2(&json!({"Bridge": {id(1): {"delete": null}, id(9): {"delete": null}}}));
+        peer.send(format!("{good}{bad}")).await;
+        peer.closed().await;
+        let changes = feed.next().await.unwrap();
+        assert_eq!(told(&changes), [event(2, Modified, "b2"), event(4, Inserted, "d")]);
+
+        // connections that never get as far as rows change nothing
+        server.accept().await.schema().await;
+        drop(server.accept().await);
+
+        let mut peer = server.accept().await;
+        let rows = json!({"Bridge": {id(1): row("initial", "a"), id(3): row("initial", "c2"),
+            id(4): row("initial", "d"), id(5): row("initial", "e")}});
+        peer.handshake("monitor_cond", &rows).await;
+        let changes = feed.next().await.unwrap();
+        assert_eq!(
+            told(&changes),
+            [event(2, Deleted, "b2"), event(3, Modified, "c2"), event(5, Inserted, "e")]
+        );
+        drop(peer);
+
+        // nothing happened meanwhile: a look that finds nothing
+        let mut peer = server.accept().await;
+        peer.handshake("monitor_cond", &rows).await;
+        assert!(feed.next().await.unwrap().is_empty());
+
+        // what nobody took adds up, and what is undone goes
+        client.connected().wait_for(|connected| *connected).await.unwrap();
+        let mut revision = client.revision();
+        let before = *revision.borrow();
+        peer.send(update2(
+            &json!({"Bridge": {id(6): row("insert", "f"), id(1): {"modify": {"name": "x"}}}}),
+        ))
+        .await;
+        revision.wait_for(|now| *now == before + 1).await.unwrap();
+        peer.send(update2(
+            &json!({"Bridge": {id(6): {"delete": null}, id(1): {"modify": {"name": "y"}}}}),
+        ))
+        .await;
+        revision.wait_for(|now| *now == before + 2).await.unwrap();
+        assert_eq!(told(&feed.next().await.unwrap()), [event(1, Modified, "y")]);
+    })
+    .await;
+    // the driver is gone
+    assert_eq!(feed.next().await, None);
+}
+
+/// A whole conversation, cut at each of its bytes in turn, and byte by byte.
+#[tokio::test]
+async fn messages_cut_anywhere_are_the_same_messages() {
+    let server = Server::new();
+    let (client, driver, mut feed) = follower(&server, bridges());
+    // names with what cutting could trip over
+    let update = update2(&json!({"Bridge": {id(7): {"insert": {"name": "\u{e9}}{\"\\]\n"}}}}));
+    let gone = update2(&json!({"Bridge": {id(7): {"delete": null}}}));
+    let echo = json!({"method": "echo", "params": [], "id": "x"});
+    with_driver(driver, async {
+        let mut peer = live(&server, "br0").await;
+        feed.next().await.unwrap();
+        let text = format!(" {update}\n{echo}{gone}\t ");
+        let text = text.as_bytes();
+        let mut seen = client.revision();
+        for cut in 1..text.len() {
+            for piece in [&text[..cut], &text[cut..]] {
+                peer.send(piece).await;
+                peer.stream.flush().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(peer.next().await.unwrap()["result"], json!([]), "cut at {cut}");
+        }
+        for byte in text {
+            peer.send([*byte]).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(peer.next().await.unwrap()["id"], "x");
+        // and all at once, many times over
+        peer.send(text.repeat(50)).await;
+        for _ in 0..50 {
+            assert_eq!(peer.next().await.unwrap()["id"], "x");
+        }
+        // the last word of the server: afterwards all is as at first
+        peer.send(update2(&json!({"Bridge": {id(1): {"modify": {"name": "end"}}}}))).await;
+        let mut sum = Changes::default();
+        while told(&sum) != [(1, ChangeKind::Modified, "end".to_owned())] {
+            sum.merge(feed.next().await.unwrap());
+        }
+        assert!(*seen.borrow_and_update() > 1);
+        assert!(*client.connected().borrow(), "one connection for all of it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_for_us_is_passed_over() {
+    let server = Server::new();
+    let (client, driver, mut feed) = follower(&server, bridges());
+    with_driver(driver, async {
+        let mut peer = server.accept().await;
+        // a schema of another time: more tables, columns, types and members than we know
+        peer.expect("set_db_change_aware").await;
+        let request = peer.expect("get_schema").await;
+        let schema = json!({"name": "Open_vSwitch", "version": "99.0.0", "cksum": "1 2", "tables": {
+            "Bridge": {"isRoot": true, "indexes": [["name"]], "columns": {
+                "name": {"type": "string", "mutable": false, "ephemeral": true, "new": 1},
+                "colour": {"type": {"key": {"type": "tensor"}, "min": 0, "max": 7}},
+                "shape": {"type": "string"}}},
+            "Aspect": {"columns": {"x": {"type": "quaternion"}}}}});
+        peer.reply(&request, schema).await;
+        let request = peer.expect("monitor_cond").await;
+        assert_eq!(request["params"][2], json!({"Bridge": {"columns": ["name"]}}));
+        // notifications before the first rows, and after
+        let odd = [
+            json!({"method": "weather", "params": ["fair"], "id": null}),
+            json!({"method": "locked", "params": ["nobody's"], "id": null}),
+            json!({"method": "stolen", "params": ["nobody's"], "id": null}),
+            json!({"method": "update3", "params": ["replica", "0", {}], "id": null, "jsonrpc": "1.0"}),
+        ];
+        for message in &odd {
+            peer.send(message.to_string()).await;
+        }
+        peer.reply(&request, json!({"Bridge": {id(1): {"initial": {"name": "br0"}}}})).await;
+        feed.next().await.unwrap();
+        for message in &odd {
+            peer.send(message.to_string()).await;
+        }
+        peer.send(update2(&json!({}))).await;
+        peer.send(update2(&json!({"Bridge": {}}))).await;
+        peer.send(update2(&json!({"Bridge": {id(1): {"modify": {"name": "br1"}}}}))).await;
+        assert_eq!(told(&feed.next().await.unwrap()), [(1, ChangeKind::Modified, "br1".to_owned())]);
+        assert!(*client.connected().borrow());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn conditions_need_monitor_cond() {
+    let server = Server::new();
+    let only = bridges().where_any(vec![Condition::eq("name", "br0")]);
+    let (client, driver, _feed) = follower(&server, only);
+    with_driver(driver, async {
+        let mut peer = server.accept().await;
+        peer.schema().await;
+        let request = peer.expect("monitor_cond").await;
+        let bridges = json!({"columns": ["name"], "where": [["name", "==", "br0"]]});
+        assert_eq!(request["params"][2]["Bridge"], bridges);
+        // all rows in place of some would be a wrong replica
+        peer.refuse(&request, json!("unknown method")).await;
+        peer.closed().await;
+        client.trouble().wait_for(|trouble| trouble.is_some()).await.unwrap();
+        let trouble = client.trouble().borrow().clone().unwrap();
+        assert!(trouble.contains("a part of table Bridge"), "{trouble}");
+
+        let mut peer = live(&server, "br0").await;
+        client.connected().wait_for(|connected| *connected).await.unwrap();
+        let (changed, ()) = tokio::join!(client.set_conditions("Bridge", vec![]), async {
+            let request = peer.expect("monitor_cond_change").await;
+            assert_eq!(
+                request["params"],
+                json!(["replica", "replica", {"Bridge": [{"where": [true]}]}])
+            );
+            peer.reply(&request, json!({})).await;
+        });
+        changed.unwrap();
+        drop(peer);
+        // without conditions the old way will do, and no conditions can be set
+        let mut peer = server.accept().await;
+        peer.schema().await;
+        let request = peer.expect("monitor_cond").await;
+        assert_eq!(request["params"][2]["Bridge"], json!({"columns": ["name"]}));
+        peer.refuse(&request, json!("unknown method")).await;
+        let request = peer.expect("monitor").await;
+        peer.reply(&request, json!({"Bridge": {}})).await;
+        client.connected().wait_for(|connected| *connected).await.unwrap();
+        let error = client.set_conditions("Bridge", vec![]).await.unwrap_err();
+        assert!(matches!(&error, Error::NoConditions(table) if table == "Bridge"), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn locks_as_a_server_might_answer_them() {
+    let server = Server::new();
+    let (client, driver, _feed) = follower(&server, bridges());
+    with_driver(driver, async {
+        // wanted before there is a connection: asked for on the first one
+        let lock = client.steal("a").unwrap();
+        assert_eq!((lock.state(), lock.name()), (LockState::Waiting, "a"));
+        let mut peer = live(&server, "br0").await;
+        let request = peer.expect("steal").await;
+        assert_eq!(request["params"], json!(["a"]));
+        peer.reply(&request, json!({"locked": true})).await;
+        lock.held().await.unwrap();
+        let mut state = lock.watch();
+        peer.send(json!({"method": "stolen", "params": ["a"], "id": null}).to_string()).await;
+        state.wait_for(|state| *state == LockState::Stolen).await.unwrap();
+        // a release and a new wish: in this order, on one connection
+        drop(lock);
+        let lock = client.lock("a").unwrap();
+        let unlock = peer.expect("unlock").await;
+        let request = peer.expect("lock").await;
+        peer.reply(&unlock, json!({})).await;
+        peer.reply(&request, json!({"locked": false})).await;
+        assert_eq!(lock.state(), LockState::Waiting);
+        peer.send(json!({"method": "locked", "params": ["a"], "id": null}).to_string()).await;
+        lock.held().await.unwrap();
+        drop(peer);
+        lock.watch().wait_for(|state| *state == LockState::Waiting).await.unwrap();
+
+        // not stolen a second time
+        let mut peer = live(&server, "br1").await;
+        let request = peer.expect("lock").await;
+        peer.reply(&request, json!({"locked": true})).await;
+        lock.held().await.unwrap();
+        // a release is over when the connection is
+        let (mut connected, released) = (client.connected(), lock.release());
+        tokio::join!(released, async {
+            peer.expect("unlock").await;
+            drop(peer);
+        });
+        connected.wait_for(|connected| !connected).await.unwrap();
+
+        // an answer that says nothing ends the connection
+        let last = client.lock("a").unwrap();
+        let mut peer = live(&server, "br2").await;
+        let request = peer.expect("lock").await;
+        peer.reply(&request, json!({})).await;
+        peer.closed().await;
+        let mut peer = live(&server, "br3").await;
+        let request = peer.expect("lock").await;
+        peer.refuse(&request, json!({"error": "permission error"})).await;
+        assert_eq!(last.held().await.unwrap_err().refusal(), Some(Refusal::PermissionError));
+    })
+    .await;
+    assert!(matches!(client.lock("b").unwrap().held().await, Err(Error::Stopped)));
 }

@@ -43,7 +43,8 @@ impl Picture {
             external_ids: ids(interface_ids),
             ..InterfaceRow::default()
         };
-        self.0.interfaces.entry(interface).or_insert(row)
+        self.0.interfaces.insert(interface, row);
+        self.0.interfaces.get_mut(&interface).unwrap()
     }
 
     fn read(&self) -> Ports {

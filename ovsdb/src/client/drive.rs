@@ -1,8 +1,9 @@
 //! The driver: sockets, timers, and what happens between connections.
 
 use std::convert::Infallible;
-use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -10,39 +11,71 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::client::backoff::Backoff;
+use crate::client::lock::Locks;
 use crate::client::session::{Alarm, Session};
 use crate::client::{Observer, Options, Request, TableRequest, Target};
 use crate::error::{Error, Result};
+use crate::replica::{Changes, Replica};
 use crate::rpc::Decoder;
 
 /// Room made before each read. Units: bytes.
 const READ: usize = 1 << 16;
 
-/// Says false when the driver is dropped, too.
-struct Connected(watch::Sender<bool>);
+/// Says false when the driver is dropped, too, and ends all waiting for locks.
+pub(super) struct Connected {
+    pub(super) connected: watch::Sender<bool>,
+    pub(super) locks: Arc<Locks>,
+}
 
 impl Connected {
     fn set(&self, value: bool) {
-        self.0.send_if_modified(|current| std::mem::replace(current, value) != value);
+        self.connected.send_if_modified(|current| std::mem::replace(current, value) != value);
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         self.set(false);
+        self.locks.stop();
     }
 }
 
-pub(super) async fn run(
-    target: Target,
-    options: Options,
-    tables: Vec<TableRequest>,
-    mut observer: impl Observer,
-    mut queue: mpsc::Receiver<Request>,
-    connected: watch::Sender<bool>,
-    trouble: watch::Sender<Option<String>>,
-) {
-    let connected = Connected(connected);
+/// The replica as the observer knows it, over all connections.
+pub(super) struct Shown<O> {
+    pub(super) observer: O,
+    /// Counts what the observer was shown.
+    pub(super) count: watch::Sender<u64>,
+    pub(super) replica: Replica,
+}
+
+impl<O: Observer> Shown<O> {
+    pub(super) fn replaced(&mut self, replica: Replica) {
+        let changes = replica.since(&self.replica);
+        self.replica = replica;
+        self.observer.replaced(&self.replica, &changes);
+        self.count.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn changed(&mut self, changes: &Changes) {
+        self.observer.changed(&self.replica, changes);
+        self.count.send_modify(|count| *count += 1);
+    }
+}
+
+/// What a driver works with.
+pub(super) struct Setup<O> {
+    pub(super) target: Target,
+    pub(super) options: Options,
+    pub(super) tables: Vec<TableRequest>,
+    pub(super) shown: Shown<O>,
+    pub(super) queue: mpsc::Receiver<Request>,
+    pub(super) connected: Connected,
+    pub(super) trouble: watch::Sender<Option<String>>,
+}
+
+pub(super) async fn run<O: Observer>(setup: Setup<O>) {
+    let Setup { target, options, mut tables, mut shown, mut queue, connected, trouble } = setup;
+    let locks = Arc::clone(&connected.locks);
     let mut backoff = Backoff::new(options.backoff_min, options.backoff_max);
     let mut last_cause = String::new();
     loop {
@@ -51,16 +84,19 @@ pub(super) async fn run(
         let mut live_since = None;
         let error = match opened {
             Ok(stream) => {
-                let mut session = Session::new(&options, &tables, started);
+                let mut session = Session::new(&options, &mut tables, &locks, started);
                 let mut link = Link {
                     stream,
                     session: &mut session,
-                    observer: &mut observer,
+                    shown: &mut shown,
+                    locks: &locks,
                     connected: &connected,
                     trouble: &trouble,
                     live_since: &mut live_since,
                 };
                 let Err(error) = link.converse(&mut queue, &options).await;
+                // what came before the failure is true
+                session.publish(&mut shown);
                 trouble.send_replace(Some(chain(&error)));
                 connected.set(false);
                 session.abandon();
@@ -108,8 +144,7 @@ async fn refusing<F: Future>(queue: &mut mpsc::Receiver<Request>, until: F) -> F
         tokio::select! {
             output = &mut until => return output,
             Some(request) = queue.recv() => {
-                // the caller may have gone
-                let _ = request.reply.send(Err(Error::NotConnected));
+                request.fail(Error::NotConnected);
             }
         }
     }
@@ -119,15 +154,30 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-async fn open(target: &Target) -> io::Result<Box<dyn Stream>> {
+async fn open(target: &Target, options: &Options) -> Result<Box<dyn Stream>> {
+    let failed = |source| Error::Connect { target: target.to_string(), source };
     Ok(match target {
-        Target::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Target::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
         Target::Tcp(address) => {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            let stream = TcpStream::connect(address).await.map_err(failed)?;
+            stream.set_nodelay(true).map_err(failed)?;
             Box::new(stream)
         }
+        Target::Tls(address) => secured(*address, options).await?,
     })
+}
+
+#[cfg(feature = "tls")]
+async fn secured(address: SocketAddr, options: &Options) -> Result<Box<dyn Stream>> {
+    let target = || Target::Tls(address).to_string();
+    let tls = options.tls.as_ref().ok_or_else(|| Error::NoTls(target()))?;
+    let stream = tls.open(address).await;
+    Ok(Box::new(stream.map_err(|source| Error::Connect { target: target(), source })?))
+}
+
+#[cfg(not(feature = "tls"))]
+async fn secured(address: SocketAddr, _: &Options) -> Result<Box<dyn Stream>> {
+    Err(Error::NoTls(Target::Tls(address).to_string()))
 }
 
 async fn until_open(
@@ -136,9 +186,8 @@ async fn until_open(
     queue: &mut mpsc::Receiver<Request>,
 ) -> Result<Box<dyn Stream>> {
     let after = options.connect_timeout;
-    match refusing(queue, timeout(after, open(target))).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(source)) => Err(Error::Connect { target: target.to_string(), source }),
+    match refusing(queue, timeout(after, open(target, options))).await {
+        Ok(opened) => opened,
         Err(_) => Err(Error::Timeout { what: "connection", after }),
     }
 }
@@ -147,7 +196,8 @@ async fn until_open(
 struct Link<'a, 'o, O> {
     stream: Box<dyn Stream>,
     session: &'a mut Session<'o>,
-    observer: &'a mut O,
+    shown: &'a mut Shown<O>,
+    locks: &'a Locks,
     connected: &'a Connected,
     trouble: &'a watch::Sender<Option<String>>,
     live_since: &'a mut Option<Instant>,
@@ -178,15 +228,16 @@ impl<O: Observer> Link<'_, '_, O> {
                     self.session.heard(Instant::now());
                     while let Some(json) = decoder.next_object()? {
                         let was_live = self.session.is_live();
-                        self.session.receive(json, self.observer)?;
+                        self.session.receive(json, self.shown)?;
                         if !was_live && self.session.is_live() {
                             tracing::info!("database connected, replica full");
                             *self.live_since = Some(Instant::now());
                             self.trouble.send_replace(None);
                             self.connected.set(true);
+                            self.session.settle_locks(Instant::now());
                         }
                     }
-                    self.session.publish(self.observer);
+                    self.session.publish(self.shown);
                 }
                 written = writer.write_buf(&mut self.session.output), if writing => {
                     if written? == 0 {
@@ -197,10 +248,10 @@ impl<O: Observer> Link<'_, '_, O> {
                     if self.session.is_live() {
                         self.session.submit(request, Instant::now());
                     } else {
-                        // the caller may have gone
-                        let _ = request.reply.send(Err(Error::NotConnected));
+                        request.fail(Error::NotConnected);
                     }
                 }
+                () = self.locks.changed.notified() => self.session.settle_locks(Instant::now()),
                 () = sleep_until(at) => match alarm {
                     Alarm::Probe => self.session.probe(Instant::now()),
                     Alarm::Fail { what, after } => return Err(Error::Timeout { what, after }),

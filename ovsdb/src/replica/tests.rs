@@ -1,8 +1,11 @@
 //! Tests of the replica: a model makes random changes and tells them as a server would.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::monitor::Method;
-use crate::schema::{AtomicType, ColumnType};
+use crate::op::Row;
+use crate::schema::{AtomicType, ColumnType, TableSchema};
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
@@ -18,7 +21,7 @@ fn schema() -> Schema {
         ("pair", ty(AtomicType::String, Some(AtomicType::Integer), 0, Some(1))),
     ];
     let columns = columns.map(|(name, ty)| (name.to_owned(), ty)).into_iter().collect();
-    let table = TableSchema { columns };
+    let table = TableSchema { columns, ..TableSchema::default() };
     let tables = ["A", "B"].map(|name| (name.to_owned(), table.clone())).into_iter().collect();
     Schema { name: "D".into(), version: "1.0.0".into(), tables }
 }
@@ -61,12 +64,14 @@ fn model() -> impl Strategy<Value = Model> {
 fn difference(name: &str, old: &Value, new: &Value) -> Value {
     match (name, old, new) {
         ("set" | "some", Value::Set(old), Value::Set(new)) => {
-            Value::Set(old.symmetric_difference(new).cloned().collect())
+            let gone = old.iter().filter(|atom| !new.contains(atom));
+            let added = new.iter().filter(|atom| !old.contains(atom));
+            Value::set(gone.chain(added).cloned())
         }
         ("map", Value::Map(old), Value::Map(new)) => {
-            let gone = old.iter().filter(|(key, _)| !new.contains_key(key));
+            let gone = old.iter().filter(|(key, _)| new.get(key).is_none());
             let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
-            Value::Map(gone.chain(changed).map(|(k, v)| (k.clone(), v.clone())).collect())
+            Value::map(gone.chain(changed).cloned())
         }
         _ => new.clone(),
     }
@@ -123,8 +128,28 @@ fn content(replica: &Replica) -> Model {
         .flat_map(|table| {
             replica
                 .rows(table)
-                .map(move |(uuid, row)| ((table.to_owned(), uuid), row.columns().clone()))
+                .map(move |(uuid, row)| ((table.to_owned(), uuid), row.columns().to_map()))
         })
+        .collect()
+}
+
+type Difference = BTreeMap<(String, Uuid), (Option<Row>, Option<Row>)>;
+
+fn told_by(changes: &Changes) -> Difference {
+    let row = |row: Option<&super::Row>| row.map(super::Row::to_map);
+    changes
+        .tables()
+        .flat_map(|(table, rows)| rows.iter().map(move |(uuid, c)| ((table.to_owned(), *uuid), c)))
+        .map(|(name, change)| (name, (row(change.before()), row(change.after()))))
+        .collect()
+}
+
+fn difference_of(before: &Model, after: &Model) -> Difference {
+    before
+        .keys()
+        .chain(after.keys())
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| (name.clone(), (before.get(name).cloned(), after.get(name).cloned())))
         .collect()
 }
 
@@ -136,24 +161,20 @@ proptest! {
     ) {
         let method = if cond { Method::MonitorCond } else { Method::Monitor };
         let mut replica = Replica::new(schema());
-        let mut before = Model::new();
+        let (mut before, mut previous) = (Model::new(), replica.clone());
+        let mut sum = Changes::default();
         for (step, state) in states.into_iter().enumerate() {
             let kind = if step == 0 { "initial" } else { "insert" };
             let json = told(method, kind, &before, &state);
             let changes = replica.apply(TableUpdates::parse(method, json).unwrap()).unwrap();
             prop_assert_eq!(&content(&replica), &state);
             prop_assert_eq!(replica.len(), state.len());
-            let touched: BTreeSet<_> = changes
-                .tables()
-                .flat_map(|(table, rows)| rows.iter().map(move |uuid| (table.to_owned(), *uuid)))
-                .collect();
-            let differing: BTreeSet<_> = before
-                .keys()
-                .chain(state.keys())
-                .filter(|name| before.get(*name) != state.get(*name))
-                .cloned()
-                .collect();
-            prop_assert_eq!(touched, differing);
+            prop_assert_eq!(told_by(&changes), difference_of(&before, &state));
+            // and so is what a later look at both finds
+            prop_assert_eq!(&replica.since(&previous), &changes);
+            sum.merge(changes);
+            prop_assert_eq!(told_by(&sum), difference_of(&Model::new(), &state));
+            previous = replica.clone();
             before = state;
         }
         // what was weighed on the way up is taken off on the way down
@@ -199,7 +220,58 @@ fn updates_that_do_not_fit() {
         Err(ReplicaError::Value { column, .. }) if column == "scalar"
     ));
     assert!(matches!(
-        apply(&mut replica, "A", json!({"modify": {"other": 7}})),
+        apply(&mut replica, "A", json!({"modify": {"scalar": "y", "other": 7}})),
         Err(ReplicaError::UnknownColumn { .. })
     ));
+}
+
+/// The rows of an update come in the order of their names; the last one is wrong.
+#[test]
+fn an_update_that_does_not_fit_changes_nothing() {
+    let ids: Vec<String> = (1..=4).map(|n| Uuid::from_u128(n).to_string()).collect();
+    let mut replica = Replica::new(schema()).with_limits(4, 10_000);
+    let parse = |json| TableUpdates::parse(Method::MonitorCond, json).unwrap();
+    let row = |text: &str| json!({"insert": {"scalar": text, "set": ["set", [1, 2]]}});
+    replica
+        .apply(parse(json!({"A": {ids[0].clone(): row("a"), ids[1].clone(): row("b")}})))
+        .unwrap();
+    let before = replica.clone();
+    let many: Map<_, _> = (10..20).map(|n| (Uuid::from_u128(n).to_string(), row("x"))).collect();
+    for (wrong, what) in [
+        (json!({"delete": null}), "changed without having appeared"),
+        (json!({"insert": {"scalar": 7}}), "column scalar"),
+        (json!({"insert": {"scalar": "x".repeat(10_000)}}), "more than 10000 bytes"),
+    ] {
+        let update = json!({"A": {
+            ids[0].clone(): {"modify": {"scalar": "z", "set": ["set", [2, 3]]}},
+            ids[1].clone(): {"delete": null},
+            ids[2].clone(): row("c"),
+            ids[3].clone(): wrong,
+        }});
+        let error = replica.apply(parse(update)).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        assert_eq!(replica, before);
+        assert_eq!((replica.len(), replica.weight()), (before.len(), before.weight()));
+    }
+    let error = replica.apply(parse(json!({"A": many}))).unwrap_err();
+    assert_eq!(error, ReplicaError::Rows { limit: 4 });
+    assert_eq!((&replica, replica.weight()), (&before, before.weight()));
+}
+
+#[test]
+fn changes_name_kinds_and_columns() {
+    let mut replica = Replica::new(schema());
+    let uuid = Uuid::from_u128(1);
+    let row = |changes: &Changes| changes.rows("A").next().unwrap().1.clone();
+    let inserted = row(&apply(&mut replica, "A", json!({"insert": {"scalar": "x"}})).unwrap());
+    assert_eq!((inserted.kind(), inserted.columns().count()), (ChangeKind::Inserted, 6));
+    let modified = row(&apply(&mut replica, "A", json!({"modify": {"scalar": "y"}})).unwrap());
+    assert_eq!(modified.kind(), ChangeKind::Modified);
+    let (old, new) = (Value::from("x"), Value::from("y"));
+    assert_eq!(modified.columns().collect::<Vec<_>>(), [("scalar", Some(&old), Some(&new))]);
+    assert_eq!(modified.after().unwrap().with(uuid).optional_str("scalar"), Some("y"));
+    // a server may tell of a change to the same value; that is none
+    assert!(apply(&mut replica, "A", json!({"modify": {"scalar": "y"}})).unwrap().is_empty());
+    let deleted = row(&apply(&mut replica, "A", json!({"delete": null})).unwrap());
+    assert_eq!((deleted.kind(), deleted.after()), (ChangeKind::Deleted, None));
 }

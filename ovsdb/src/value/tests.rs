@@ -1,5 +1,7 @@
 //! Tests of values.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
@@ -128,8 +130,10 @@ fn atom(kind: AtomicType) -> BoxedStrategy<Atom> {
             .prop_map(Atom::Real)
             .boxed(),
         AtomicType::Boolean => any::<bool>().prop_map(Atom::Boolean).boxed(),
-        AtomicType::String => "(set|map|uuid|.{0,6})".prop_map(Atom::String).boxed(),
-        AtomicType::Uuid => any::<u128>().prop_map(|bits| Atom::Uuid(Uuid(bits))).boxed(),
+        AtomicType::String => "(set|map|uuid|.{0,6})".prop_map(Atom::from).boxed(),
+        AtomicType::Uuid => {
+            any::<u128>().prop_map(|bits| Atom::Uuid(Uuid::from_u128(bits))).boxed()
+        }
     }
 }
 
@@ -146,16 +150,64 @@ fn kind() -> impl Strategy<Value = AtomicType> {
 fn typed_value() -> impl Strategy<Value = (ColumnType, Value)> {
     let sets = kind().prop_flat_map(|key| {
         prop::collection::btree_set(atom(key), 0..4)
-            .prop_map(move |set| (ty(key, None, 0, None), Value::Set(set)))
+            .prop_map(move |set| (ty(key, None, 0, None), Value::set(set)))
     });
     let maps = (kind(), kind()).prop_flat_map(|(key, value)| {
         prop::collection::btree_map(atom(key), atom(value), 0..4)
-            .prop_map(move |map| (ty(key, Some(value), 0, None), Value::Map(map)))
+            .prop_map(move |map| (ty(key, Some(value), 0, None), Value::map(map)))
     });
     prop_oneof![sets, maps]
 }
 
+#[test]
+fn atoms_and_values_are_small() {
+    // a row holds one value per column, most of them of one atom
+    assert_eq!((size_of::<Atom>(), size_of::<Value>()), (24, 40));
+}
+
+#[test]
+fn the_last_pair_of_a_key_counts() {
+    let map: Map = [("b", 1), ("a", 1), ("b", 2), ("b", 3)].into_iter().collect();
+    assert_eq!(Value::Map(map.clone()), Value::map([("a", 1), ("b", 3)]));
+    assert_eq!((map.get(&"b".into()), map.get(&"c".into())), (Some(&Atom::Integer(3)), None));
+    let set: Set = [3, 1, 3].into_iter().collect();
+    assert_eq!(set.as_slice(), [Atom::Integer(1), Atom::Integer(3)]);
+    assert!(set.contains(&3.into()) && !set.contains(&2.into()));
+}
+
+fn numbers() -> impl Strategy<Value = BTreeSet<i64>> {
+    prop::collection::btree_set(0_i64..40, 0..30)
+}
+
+fn pairs() -> impl Strategy<Value = BTreeMap<i64, i64>> {
+    prop::collection::btree_map(0_i64..40, 0_i64..3, 0..30)
+}
+
 proptest! {
+    /// Against std's sets and maps, with differences small and large.
+    #[test]
+    fn a_difference_does_what_the_document_says(
+        (set, other) in (numbers(), numbers()),
+        (map, changes) in (pairs(), pairs()),
+    ) {
+        let ty = ty(AtomicType::Integer, None, 0, None);
+        let mut value = Value::set(set.iter().copied());
+        value.apply(&ty, Value::set(other.iter().copied())).unwrap();
+        prop_assert_eq!(value, Value::set(set.symmetric_difference(&other).copied()));
+
+        let ty = ColumnType { value: Some(AtomicType::Integer), ..ty };
+        let mut expected = map.clone();
+        for (key, new) in &changes {
+            match map.get(key) {
+                Some(old) if old == new => drop(expected.remove(key)),
+                _ => drop(expected.insert(*key, *new)),
+            }
+        }
+        let mut value = Value::map(map);
+        value.apply(&ty, Value::map(changes)).unwrap();
+        prop_assert_eq!(value, Value::map(expected));
+    }
+
     #[test]
     fn values_survive_json((ty, value) in typed_value()) {
         let text = value.to_json().to_string();

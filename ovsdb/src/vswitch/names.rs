@@ -1,17 +1,11 @@
 //! Naming flow tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::op::{Condition, Mutation, Operation, Row};
+use crate::op::{Mutation, Operation, Row};
 use crate::value::{Atom, Uuid, Value};
 use crate::vswitch::{FlowTableRow, SwitchState, Vswitch};
-
-/// How often a change by somebody else between our look and our transaction is put up with.
-const ATTEMPTS: u32 = 8;
-
-/// The error of a `wait` whose condition does not hold.
-const TIMED_OUT: &str = "timed out";
 
 impl Vswitch {
     /// Gives flow tables of a bridge their names, in one transaction; in none when all are right already.
@@ -26,34 +20,8 @@ impl Vswitch {
         if names.contains_key(&u8::MAX) {
             return Err(Error::TableNumber(u8::MAX));
         }
-        let mut state = self.watch();
-        for _ in 0..ATTEMPTS {
-            // before the look, so that a change after it is not missed
-            state.mark_unchanged();
-            let picture = self.picture()?;
-            let operations = plan(&picture, bridge, names)?;
-            if operations.is_empty() {
-                return Ok(());
-            }
-            match self.transact(operations).await {
-                Ok(_) => return Ok(()),
-                Err(Error::Operation { index: 0, error, .. }) if error == TIMED_OUT => {
-                    // somebody was faster; what they did is on its way to us
-                    tokio::select! {
-                        changed = state.changed() => changed.map_err(|_| Error::Stopped)?,
-                        () = self.lost() => return Err(Error::NotConnected),
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::Contended { what: "Bridge.flow_tables", attempts: ATTEMPTS })
-    }
-
-    /// Waits for the connection to end.
-    async fn lost(&self) {
-        // without a sender there is no connection either
-        let _ = self.connected().wait_for(|connected| !connected).await;
+        self.optimistic("Bridge.flow_tables", |state| plan(state, bridge, names)).await?;
+        Ok(())
     }
 }
 
@@ -67,51 +35,35 @@ fn plan(state: &SwitchState, bridge: &str, names: &BTreeMap<u8, String>) -> Resu
         let uuid = row.flow_tables.get(&i64::from(table)).copied();
         match uuid.and_then(|uuid| Some((uuid, state.flow_tables.get(&uuid)?))) {
             Some((_, settings)) if settings.name.as_ref() == Some(name) => {}
-            Some((uuid, _)) if uses(state, uuid) == 1 => changes.push(Operation::Update {
-                table: "Flow_Table".to_owned(),
-                conditions: vec![Condition::row(uuid)],
-                row: Row::from([("name".to_owned(), name.as_str().into())]),
-            }),
+            Some((uuid, _)) if uses(state, uuid) == 1 => changes.push(Operation::update(
+                "Flow_Table",
+                uuid,
+                Row::from([("name".to_owned(), name.as_str().into())]),
+            )),
             shared => {
                 let uuid_name = format!("table{table}");
                 let settings = shared.map(|(_, settings)| settings);
-                changes.push(Operation::Insert {
-                    table: "Flow_Table".to_owned(),
-                    row: named(settings, name),
-                    uuid_name: Some(uuid_name.clone()),
-                });
-                replaced.insert(Atom::Integer(i64::from(table)), Atom::NamedUuid(uuid_name));
+                let row = named(settings, name);
+                changes.push(Operation::insert("Flow_Table", row).named(&uuid_name));
+                replaced.insert(i64::from(table), Atom::named(&uuid_name));
             }
         }
     }
     if changes.is_empty() {
         return Ok(Vec::new());
     }
-    let mut operations = vec![Operation::Wait {
-        timeout_ms: 0,
-        table: "Bridge".to_owned(),
-        conditions: vec![Condition::row(row.uuid)],
-        columns: vec!["flow_tables".to_owned()],
-        equal: true,
-        rows: vec![Row::from([(
-            "flow_tables".to_owned(),
-            Value::map(row.flow_tables.iter().map(|(table, uuid)| (*table, *uuid))),
-        )])],
-    }];
+    let tables = Value::map(row.flow_tables.iter().map(|(table, uuid)| (*table, *uuid)));
+    let mut operations = vec![Operation::unchanged(
+        "Bridge",
+        row.uuid,
+        Row::from([("flow_tables".to_owned(), tables)]),
+    )];
     operations.append(&mut changes);
     if !replaced.is_empty() {
-        // an insertion never overwrites a pair
-        let tables: BTreeSet<Atom> = replaced.keys().cloned().collect();
-        operations.push(Operation::Mutate {
-            table: "Bridge".to_owned(),
-            conditions: vec![Condition::row(row.uuid)],
-            mutations: vec![
-                Mutation::delete("flow_tables", Value::Set(tables)),
-                Mutation::insert("flow_tables", Value::Map(replaced)),
-            ],
-        });
+        let tables = Mutation::put("flow_tables", replaced);
+        operations.push(Operation::mutate("Bridge", row.uuid, tables));
     }
-    operations.push(Operation::Comment(format!("weir: names of the flow tables of {bridge}")));
+    operations.push(Operation::Comment(format!("names of the flow tables of {bridge}")));
     Ok(operations)
 }
 
@@ -147,6 +99,8 @@ fn named(settings: Option<&FlowTableRow>, name: &str) -> Row {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::vswitch::BridgeRow;
 

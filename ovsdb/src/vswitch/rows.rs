@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::client::{Shape, TableRequest};
-use crate::replica::{Changes, Replica, RowRef};
+use crate::replica::{Changes, Replica, RowChange, RowRef};
 use crate::schema::AtomicType;
 use crate::value::Uuid;
+use crate::vswitch::Rows;
 
 /// One consistent picture of a switch: all rows are of the same moment between two transactions, or of a few
 /// consecutive ones.
@@ -22,11 +23,11 @@ pub struct SwitchState {
     /// Bridges by name.
     pub bridges: BTreeMap<String, BridgeRow>,
     /// Ports of all bridges.
-    pub ports: BTreeMap<Uuid, PortRow>,
+    pub ports: Rows<PortRow>,
     /// Interfaces of all ports.
-    pub interfaces: BTreeMap<Uuid, InterfaceRow>,
+    pub interfaces: Rows<InterfaceRow>,
     /// Settings of flow tables, see [`BridgeRow::flow_tables`].
-    pub flow_tables: BTreeMap<Uuid, FlowTableRow>,
+    pub flow_tables: Rows<FlowTableRow>,
 }
 
 /// The row of table `Open_vSwitch`.
@@ -40,6 +41,8 @@ pub struct SystemRow {
     pub cur_cfg: i64,
     /// Counted up by whoever changes the configuration and waits for `cur_cfg`.
     pub next_cfg: i64,
+    /// Its bridges.
+    pub bridges: BTreeSet<Uuid>,
     /// Settings.
     pub other_config: BTreeMap<String, String>,
     /// Keys of other programs, such as `system-id`.
@@ -155,7 +158,8 @@ impl SwitchState {
             })
     }
 
-    pub(super) fn of(replica: &Replica) -> Self {
+    /// Draws a replica; what it does not have reads as its default.
+    pub fn of(replica: &Replica) -> Self {
         let mut state = Self::default();
         for (_, row) in replica.rows("Open_vSwitch") {
             state.system = SystemRow::of(row);
@@ -172,8 +176,8 @@ impl SwitchState {
         state
     }
 
-    /// Draws the changed rows again.
-    pub(super) fn follow(&mut self, replica: &Replica, changes: &Changes) {
+    /// Draws the changed rows again, so that the picture is as [`SwitchState::of`] would draw it.
+    pub fn follow(&mut self, replica: &Replica, changes: &Changes) {
         for (table, rows) in changes.tables() {
             match table {
                 "Open_vSwitch" => {
@@ -203,17 +207,17 @@ impl SwitchState {
 }
 
 fn redraw<T>(
-    drawn: &mut BTreeMap<Uuid, T>,
+    drawn: &mut Rows<T>,
     replica: &Replica,
     table: &str,
-    rows: &BTreeSet<Uuid>,
+    rows: &BTreeMap<Uuid, RowChange>,
     of: fn(RowRef<'_>) -> T,
 ) {
-    for uuid in rows {
+    for uuid in rows.keys() {
         match replica.row(table, *uuid) {
             Some(row) => drawn.insert(*uuid, of(row)),
-            None => drawn.remove(uuid),
-        };
+            None => drop(drawn.remove(uuid)),
+        }
     }
 }
 
@@ -224,6 +228,7 @@ impl SystemRow {
             ovs_version: row.string("ovs_version"),
             cur_cfg: row.integer("cur_cfg"),
             next_cfg: row.integer("next_cfg"),
+            bridges: row.uuid_set("bridges"),
             other_config: row.string_map("other_config"),
             external_ids: row.string_map("external_ids"),
         }
@@ -293,8 +298,8 @@ impl FlowTableRow {
     }
 }
 
-/// What to monitor. Never statistics or status: they change every five seconds.
-pub(super) fn tables() -> Vec<TableRequest> {
+/// What to monitor for a [`SwitchState`]. Never statistics or status: they change every five seconds.
+pub fn tables() -> Vec<TableRequest> {
     const INTEGER: Shape = Shape::Set(AtomicType::Integer);
     const STRING: Shape = Shape::Set(AtomicType::String);
     const UUID: Shape = Shape::Set(AtomicType::Uuid);
@@ -307,6 +312,7 @@ pub(super) fn tables() -> Vec<TableRequest> {
                 ("ovs_version", STRING),
                 ("cur_cfg", INTEGER),
                 ("next_cfg", INTEGER),
+                ("bridges", UUID),
                 ("other_config", STRINGS),
                 ("external_ids", STRINGS),
             ],
