@@ -121,13 +121,17 @@ lint:
 	fi
 	echo "lint: clean"
 
-# ONLY="openflow flows policy traffic" takes some of the parts; openflow is the crate alone.
-BENCH_WEIR := $(filter-out openflow,$(ONLY))
+# ONLY="openflow ovsdb flows policy traffic" takes some of the parts; openflow and ovsdb are the crates alone.
+BENCH_WEIR := $(filter-out openflow ovsdb,$(ONLY))
 .PHONY: bench
 bench: setup
 	@if [[ -z "$(ONLY)" || -n "$(filter openflow,$(ONLY))" ]]; then
 		echo "bench: the codec and the connection of ofproto"
 		cargo bench -p rust-openflow --features tokio --bench codec --bench openflow_switch
+	fi
+	if [[ -z "$(ONLY)" || -n "$(filter ovsdb,$(ONLY))" ]]; then
+		echo "bench: the replica of ovsdb"
+		cargo bench -p weir-ovsdb --bench replica
 	fi
 	if [[ -z "$(ONLY)" || -n "$(BENCH_WEIR)" ]]; then
 		echo "bench: the programs, as they are released"
