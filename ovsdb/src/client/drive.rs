@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -192,6 +193,23 @@ async fn until_open(
     }
 }
 
+/// Writes what the socket takes, or makes sure that nothing is held back on the way to it. May be dropped at any time.
+async fn send(
+    writer: &mut (impl AsyncWrite + Unpin),
+    output: &mut BytesMut,
+    unflushed: &mut bool,
+) -> Result<()> {
+    if output.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+    } else if writer.write_buf(output).await? == 0 {
+        return Err(Error::Closed);
+    } else {
+        *unflushed = true;
+    }
+    Ok(())
+}
+
 /// One open connection.
 struct Link<'a, 'o, O> {
     stream: Box<dyn Stream>,
@@ -213,10 +231,12 @@ impl<O: Observer> Link<'_, '_, O> {
     ) -> Result<Infallible> {
         let mut decoder = Decoder::new(options.limits.message);
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+        // TLS keeps what the socket does not take at once
+        let mut unflushed = false;
         loop {
             let (at, alarm) = self.session.deadline();
             decoder.buffer().reserve(READ);
-            let writing = !self.session.output.is_empty();
+            let sending = unflushed || !self.session.output.is_empty();
             // before the replica is full requests are refused, not kept
             let accepting = self.session.accepts() || !self.session.is_live();
             tokio::select! {
@@ -239,11 +259,7 @@ impl<O: Observer> Link<'_, '_, O> {
                     }
                     self.session.publish(self.shown);
                 }
-                written = writer.write_buf(&mut self.session.output), if writing => {
-                    if written? == 0 {
-                        return Err(Error::Closed);
-                    }
-                }
+                sent = send(&mut writer, &mut self.session.output, &mut unflushed), if sending => sent?,
                 Some(request) = queue.recv(), if accepting => {
                     if self.session.is_live() {
                         self.session.submit(request, Instant::now());

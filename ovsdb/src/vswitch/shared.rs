@@ -1,6 +1,6 @@
 //! Rows by their UUID, shared between one picture and the next.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Index;
 use std::sync::Arc;
@@ -9,11 +9,17 @@ use serde::Serialize;
 
 use crate::value::Uuid;
 
-/// Rows by their UUID. Two pictures share the rows that are the same in both, so a copy costs a reference per row and
-/// a change what it touches.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+/// Rows by their UUID. Two pictures share the rows that are the same in both, and all of a table where nothing in it
+/// differs: the first change to a copy costs a reference per row of its table, and a comparison of what is shared nothing.
+#[derive(PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Rows<T>(BTreeMap<Uuid, Arc<T>>);
+pub struct Rows<T>(Arc<BTreeMap<Uuid, Arc<T>>>);
+
+impl<T> Clone for Rows<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<T> Rows<T> {
     /// A row.
@@ -53,25 +59,25 @@ impl<T> Rows<T> {
 
     /// Adds or replaces a row.
     pub fn insert(&mut self, uuid: Uuid, row: T) {
-        self.0.insert(uuid, Arc::new(row));
+        Arc::make_mut(&mut self.0).insert(uuid, Arc::new(row));
     }
 
     /// Removes a row, and tells whether it was there.
     pub fn remove(&mut self, uuid: &Uuid) -> bool {
-        self.0.remove(uuid).is_some()
+        Arc::make_mut(&mut self.0).remove(uuid).is_some()
     }
 }
 
 impl<T: Clone> Rows<T> {
     /// A row to be changed; other pictures keep theirs.
     pub fn get_mut(&mut self, uuid: &Uuid) -> Option<&mut T> {
-        self.0.get_mut(uuid).map(Arc::make_mut)
+        Arc::make_mut(&mut self.0).get_mut(uuid).map(Arc::make_mut)
     }
 }
 
 impl<T> Default for Rows<T> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self(Arc::new(BTreeMap::new()))
     }
 }
 
@@ -92,16 +98,7 @@ impl<T> Index<&Uuid> for Rows<T> {
 
 impl<T> FromIterator<(Uuid, T)> for Rows<T> {
     fn from_iter<I: IntoIterator<Item = (Uuid, T)>>(rows: I) -> Self {
-        Self(rows.into_iter().map(|(uuid, row)| (uuid, Arc::new(row))).collect())
-    }
-}
-
-impl<T> IntoIterator for Rows<T> {
-    type Item = (Uuid, Arc<T>);
-    type IntoIter = btree_map::IntoIter<Uuid, Arc<T>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        Self(Arc::new(rows.into_iter().map(|(uuid, row)| (uuid, Arc::new(row))).collect()))
     }
 }
 

@@ -91,6 +91,8 @@ async fn fares(ovs: &Ovs, tls: Option<Tls>) -> Result<(), String> {
         };
         if outcome.is_ok() {
             client.transact(vec![Operation::Comment("over TLS".into())]).await.unwrap();
+            // more than sockets hold: what TLS keeps back goes out as well
+            client.transact(vec![Operation::Comment("x".repeat(7 << 20))]).await.unwrap();
         }
     })
     .await;
