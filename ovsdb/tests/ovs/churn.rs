@@ -47,7 +47,14 @@ impl Ledger {
                 };
             }
         }
-        assert_eq!(content.added_up.len(), replica.len());
+        // in the same step, as the test looks from another thread
+        let tables = ["Open_vSwitch", "Bridge", "Port", "Interface"];
+        let rows = tables.into_iter().flat_map(|table| {
+            replica
+                .rows(table)
+                .map(move |(uuid, row)| ((table.to_owned(), uuid), row.columns().to_map()))
+        });
+        content.shown = rows.collect();
     }
 
     /// The rows that the changes add up to, and those of the replica.
@@ -61,24 +68,10 @@ impl Observer for Ledger {
     fn replaced(&mut self, replica: &Replica, changes: &Changes) {
         self.add(replica, changes);
         self.0.lock().unwrap().connections += 1;
-        self.keep(replica);
     }
 
     fn changed(&mut self, replica: &Replica, changes: &Changes) {
         self.add(replica, changes);
-        self.keep(replica);
-    }
-}
-
-impl Ledger {
-    fn keep(&self, replica: &Replica) {
-        let tables = ["Open_vSwitch", "Bridge", "Port", "Interface"];
-        let rows = tables.into_iter().flat_map(|table| {
-            replica
-                .rows(table)
-                .map(move |(uuid, row)| ((table.to_owned(), uuid), row.columns().to_map()))
-        });
-        self.0.lock().unwrap().shown = rows.collect();
     }
 }
 
@@ -131,7 +124,7 @@ async fn agrees(client: &Client, schema: &Schema, ledger: &Ledger) {
         revision.mark_unchanged();
         let expected = selected(client, schema).await;
         let (added_up, shown) = ledger.rows();
-        assert_eq!(added_up, shown, "the change sets do not add up to the replica");
+        assert!(added_up == shown, "the change sets do not add up to the replica");
         if shown == expected {
             return;
         }
