@@ -158,6 +158,7 @@ impl Hub {
         let (request_tx, request_rx) = mpsc::channel(REQUEST_QUEUE);
         let (summary_tx, summary_rx) = watch::channel(Summary::default());
         let counters = Arc::new(Counters::default());
+        let waits_for = intake.waits_for.clone();
         let hub = Self {
             index: Index::new(),
             intake,
@@ -170,7 +171,7 @@ impl Hub {
             counters: Arc::clone(&counters),
             summary: summary_tx,
         };
-        (hub, Handle::new(request_tx, summary_rx, counters))
+        (hub, Handle::new(request_tx, summary_rx, waits_for, counters))
     }
 
     /// Runs until the source or all handles are gone.

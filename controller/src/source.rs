@@ -1,5 +1,6 @@
 //! Where events come from.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -34,11 +35,20 @@ pub struct Warning {
 /// All warnings that hold now.
 pub type Warnings = Arc<[Warning]>;
 
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, field, message } = self;
+        let colon = if field.is_empty() { "" } else { ": " };
+        write!(f, "{object}: {field}{colon}{message}")
+    }
+}
+
 /// A source's end of the line.
 #[derive(Debug)]
 pub struct Feed {
     batches: mpsc::Sender<Batch>,
     warnings: watch::Sender<Warnings>,
+    waits_for: watch::Sender<String>,
 }
 
 /// The index' end of the line.
@@ -46,6 +56,8 @@ pub struct Feed {
 pub struct Intake {
     pub batches: mpsc::Receiver<Batch>,
     pub warnings: watch::Receiver<Warnings>,
+    /// What keeps the source from having told everything; empty when nothing is known to.
+    pub waits_for: watch::Receiver<String>,
 }
 
 /// The index is gone, and nobody is left to tell.
@@ -57,8 +69,9 @@ pub struct Closed;
 pub fn line() -> (Feed, Intake) {
     let (batch_tx, batch_rx) = mpsc::channel(QUEUE);
     let (warning_tx, warning_rx) = watch::channel(Warnings::from([]));
-    let feed = Feed { batches: batch_tx, warnings: warning_tx };
-    (feed, Intake { batches: batch_rx, warnings: warning_rx })
+    let (wait_tx, wait_rx) = watch::channel(String::new());
+    let feed = Feed { batches: batch_tx, warnings: warning_tx, waits_for: wait_tx };
+    (feed, Intake { batches: batch_rx, warnings: warning_rx, waits_for: wait_rx })
 }
 
 impl Feed {
@@ -81,5 +94,17 @@ impl Feed {
             }
             changed
         });
+    }
+
+    /// Says what keeps the source from having told everything, or by an empty text that nothing does; whether that is
+    /// news.
+    pub fn waits_for(&self, reason: &str) -> bool {
+        self.waits_for.send_if_modified(|old| {
+            let changed = old != reason;
+            if changed {
+                reason.clone_into(old);
+            }
+            changed
+        })
     }
 }

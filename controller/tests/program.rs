@@ -158,6 +158,35 @@ async fn it_serves_restarts_and_drains() {
     second.end(Signal::SIGKILL);
 }
 
+/// A policy that was in force and can no longer be read is not told away by a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_beside_a_broken_file_opens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    pki(&dir.join("pki"), &["init"]);
+    pki(&dir.join("pki"), &["server"]);
+    pki(&dir.join("pki"), &["node", "n1"]);
+    std::fs::create_dir(dir.join("manifests")).unwrap();
+    let file = dir.join("manifests/a.yaml");
+    std::fs::write(&file, POLICY.replace("spec: {podSelector", "spec:\n\t{podSelector")).unwrap();
+
+    let mut program = Program::start(dir, "127.0.0.1:0");
+    let mut line = String::new();
+    while !line.contains("nobody is told anything") {
+        line.clear();
+        assert!(program.log.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    let readyz = program.get("/readyz?verbose");
+    assert!(readyz.contains("[-] source") && readyz.contains("a.yaml: document 2"), "{readyz}");
+    let mut n1 = agent(dir, program.addresses).await;
+    std::fs::write(&file, POLICY).unwrap();
+    // the first thing that it hears is the whole
+    n1.step().await.unwrap();
+    assert!(n1.state.policies.contains_key(&PolicyKey::network_policy("shop", "db")));
+    assert!(program.get("/readyz?verbose").contains("[+] source"));
+    program.end(Signal::SIGKILL);
+}
+
 #[test]
 fn what_is_missing_is_said() {
     let dir = tempfile::tempdir().unwrap();

@@ -245,6 +245,12 @@ async fn nothing_is_served_before_the_source_has_synced() {
     let mut agent = rig.agent("n1").await;
     let status = rig.operator().await.status(v1::StatusRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
+    rig.feed.waits_for("p.yaml: document 1: line 3: no");
+    let status = rig.operator().await.status(v1::StatusRequest {}).await.unwrap_err();
+    assert_eq!(
+        status.message(),
+        "the source has not been read yet: p.yaml: document 1: line 3: no"
+    );
     // in two batches: an agent that were served in between would see the first alone
     rig.apply(&policy("db", "db", 1)).await;
     rig.hub.revision(1).await.unwrap();

@@ -231,17 +231,65 @@ async fn bad_files_are_named() {
         fs::write(dir.join("bad.yaml"), "kind: {").unwrap();
         fs::write(dir.join("latin.yaml"), b"kind: Namespace # \xe4\n").unwrap();
     });
-    assert_eq!(rig.batch().await, "+a synced");
+    assert_eq!(rig.batch().await, "+a");
     let warnings = rig.warnings(2).await;
     assert!(warnings[0].starts_with("bad.yaml: document 1: line 1"), "{warnings:?}");
     assert_eq!(warnings[1], "latin.yaml: : is not UTF-8 at byte 18");
     rig.write("bad.yaml", &namespace("b"));
     assert_eq!(rig.batch().await, "+b");
-    rig.write("latin.yaml", "");
+    rig.write("latin.yaml", &namespace("l"));
+    assert_eq!(rig.batch().await, "+l synced");
     rig.warnings(0).await;
     // broken again: what it had stays
     rig.write("bad.yaml", "kind: {");
     rig.warnings(1).await;
     rig.write("a.yaml", &namespace("c"));
     assert_eq!(rig.batch().await, "-a +c");
+    assert!(rig.ready.is_ready());
+}
+
+/// What a file says that cannot be read is not known at the start: nobody may be told that it says nothing.
+#[tokio::test]
+async fn a_bad_file_at_the_start_holds_back_the_picture() {
+    for (text, reason) in [
+        ("kind: {", "bad.yaml: document 1: line 1"),
+        ("kind: NetworkPolicy\nmetadata: {nme: db}\n", "bad.yaml: NetworkPolicy: metadata.name"),
+        ("kid: NetworkPolicy\nmetadata: {name: db}\n", "bad.yaml: object: kind: missing"),
+        ("policies\n", "bad.yaml: object"),
+    ] {
+        for mended in [true, false] {
+            let mut rig = Rig::at("", |dir| {
+                fs::write(dir.join("a.yaml"), namespace("a")).unwrap();
+                fs::write(dir.join("bad.yaml"), text).unwrap();
+            });
+            assert_eq!(rig.batch().await, "+a", "{text}");
+            let said = rig.intake.waits_for.wait_for(|r| !r.is_empty()).await.unwrap().clone();
+            assert!(said.starts_with(reason), "{said}");
+            assert_eq!(rig.ready.report()[0].reason, said);
+            if mended {
+                rig.write("bad.yaml", &namespace("b"));
+                assert_eq!(rig.batch().await, "+b synced");
+            } else {
+                fs::remove_file(rig.path("bad.yaml")).unwrap();
+                assert_eq!(rig.batch().await, "synced");
+            }
+            assert!(rig.ready.is_ready());
+            assert_eq!(*rig.intake.waits_for.borrow(), "");
+        }
+    }
+}
+
+/// These can only close something, or are not meant for Kubernetes.
+#[tokio::test]
+async fn what_only_narrows_holds_back_nothing() {
+    let mut rig = Rig::at("", |dir| {
+        let policy = "kind: NetworkPolicy\nmetadata: {name: p}\nspec: {podSelector: 5}\n";
+        fs::write(dir.join("policy.yaml"), policy).unwrap();
+        let pod = "kind: Pod\nmetadata: {name: p, labels: {on: true}}\n";
+        fs::write(dir.join("pod.yaml"), pod).unwrap();
+        fs::write(dir.join("kustomization.yaml"), "resources: [pod.yaml]\n").unwrap();
+    });
+    let batch = rig.batch().await;
+    assert!(batch.starts_with("PolicyApplied") && batch.ends_with("synced"), "{batch}");
+    rig.warnings(3).await;
 }

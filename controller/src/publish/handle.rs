@@ -23,6 +23,7 @@ pub struct HubGone;
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     summary: watch::Receiver<Summary>,
+    waits_for: watch::Receiver<String>,
     counters: Arc<Counters>,
 }
 
@@ -30,9 +31,15 @@ impl Handle {
     pub(super) fn new(
         requests: mpsc::Sender<Request>,
         summary: watch::Receiver<Summary>,
+        waits_for: watch::Receiver<String>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { requests, summary, counters }
+        Self { requests, summary, waits_for, counters }
+    }
+
+    /// What keeps the source from having told everything; empty when nothing is known to.
+    pub fn waits_for(&self) -> String {
+        self.waits_for.borrow().clone()
     }
 
     /// Waits until the source has told everything there is.

@@ -41,7 +41,11 @@ impl Tools {
             }
         }
         if !self.context.hub.summary().synced {
-            return Err(Status::unavailable("the source has not been read yet, try again"));
+            let reason = self.context.hub.waits_for();
+            return Err(Status::unavailable(match reason.as_str() {
+                "" => "the source has not been read yet, try again".to_owned(),
+                _ => format!("the source has not been read yet: {reason}"),
+            }));
         }
         Ok(())
     }

@@ -8,7 +8,13 @@
 //! A file is read when its own event says that its writer is done: it was closed after writing, or moved here. What is
 //! on its way is left alone. A file that is gone gets [`REMOVAL_GRACE`] to come back, because editors save by moving the
 //! old file away first, and a policy must not be missing for that moment. A file that cannot be read or parsed keeps the
-//! objects it had.
+//! objects it had, and so do objects of a document that cannot be understood.
+//!
+//! # Never half a picture
+//!
+//! At the start there is nothing that a file had. As long as one cannot be read or understood, [`Event::Synced`] is held
+//! back: agents keep the state that they have, in which the policies of that file may be in force, and are not told that
+//! there are none. A field that is wrong in a policy that can be read holds up nothing; it narrows.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -91,6 +97,7 @@ pub async fn run(root: PathBuf, options: Options, feed: Feed, gate: Gate) {
         }
         if !source.synced {
             source.gate.close(&warning.message);
+            source.feed.waits_for(&warning.message);
         }
         source.tree.set_problem(Some(warning));
         source.feed.warn(source.tree.warnings());
@@ -132,16 +139,30 @@ impl Source {
     async fn publish(&mut self, at: Instant) -> Result<(), Closed> {
         let mut events = self.tree.commit();
         self.feed.warn(self.tree.warnings());
-        if !self.synced {
-            events.push(Event::Synced);
+        if self.synced {
+            return self.feed.send(at, events).await;
         }
+        if let Some(problem) = self.tree.incomplete() {
+            // What cannot be read may be a policy that was in force before this program started. Whoever follows keeps
+            // what it has, instead of being told that there is no such policy.
+            self.wait(&problem.to_string());
+            return self.feed.send(at, events).await;
+        }
+        events.push(Event::Synced);
         self.feed.send(at, events).await?;
-        if !self.synced {
-            self.synced = true;
-            self.gate.open();
-            tracing::info!(directory = %self.root.display(), objects = self.tree.len(), "read");
-        }
+        self.synced = true;
+        self.gate.open();
+        self.feed.waits_for("");
+        tracing::info!(directory = %self.root.display(), objects = self.tree.len(), "read");
         Ok(())
+    }
+
+    /// Says why there is no whole picture yet.
+    fn wait(&self, reason: &str) {
+        self.gate.close(reason);
+        if self.feed.waits_for(reason) {
+            tracing::warn!("nobody is told anything before this is mended or deleted: {reason}");
+        }
     }
 
     /// Reads files on a thread where that may take its time.

@@ -42,10 +42,30 @@ pub(super) struct Stamp {
     pub(super) modified: i128,
 }
 
+/// Something in a file that could not be understood.
+#[derive(Debug)]
+struct Lost {
+    /// Which object it is; absent where it may be any.
+    name: Option<Name>,
+    /// Without what it says the picture could allow too much.
+    widens: bool,
+    problem: Warning,
+}
+
 #[derive(Debug, Default)]
 struct File {
     stamp: Option<Stamp>,
     entries: Vec<Arc<Entry>>,
+    lost: Vec<Lost>,
+    problems: Vec<Warning>,
+}
+
+/// What a text says.
+#[derive(Debug, Default)]
+struct Parsed {
+    entries: Vec<Arc<Entry>>,
+    lost: Vec<Lost>,
+    /// What else is wrong.
     problems: Vec<Warning>,
 }
 
@@ -101,28 +121,34 @@ impl Tree {
     /// A file was read, or could not be.
     pub(super) fn set(&mut self, path: &Path, stamp: Option<Stamp>, text: Result<String, String>) {
         let shown = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
-        let (mut entries, problems, complete) = match text {
+        let Parsed { mut entries, lost, problems } = match text {
             Ok(text) => parse(&shown, &text),
-            Err(message) => {
-                let problem = Warning { object: shown, field: String::new(), message };
-                (Vec::new(), vec![problem], false)
-            }
+            Err(message) => Parsed {
+                lost: vec![Lost {
+                    name: None,
+                    widens: true,
+                    problem: Warning { object: shown, field: String::new(), message },
+                }],
+                ..Parsed::default()
+            },
         };
         let file = self.files.entry(path.to_owned()).or_default();
-        for problem in problems.iter().filter(|p| !file.problems.contains(p)) {
+        let said =
+            |p: &Warning| file.problems.contains(p) || file.lost.iter().any(|l| l.problem == *p);
+        for problem in lost.iter().map(|l| &l.problem).chain(&problems).filter(|p| !said(p)) {
             tracing::warn!("{}: {}: {}", problem.object, problem.field, problem.message);
         }
         file.stamp = stamp;
         file.problems = problems;
+        file.lost = lost;
         let old = std::mem::take(&mut file.entries);
-        if !complete {
+        for entry in &old {
             // what it had may be what can no longer be read: it stays
-            let kept: Vec<_> = old
-                .iter()
-                .filter(|o| entries.iter().all(|e: &Arc<Entry>| e.name != o.name))
-                .cloned()
-                .collect();
-            entries.extend(kept);
+            let may_be_lost = |l: &Lost| l.name.as_ref().is_none_or(|name| *name == entry.name);
+            let replaced = entries.iter().any(|e| e.name == entry.name);
+            if !replaced && file.lost.iter().any(may_be_lost) {
+                entries.push(Arc::clone(entry));
+            }
         }
         file.entries.clone_from(&entries);
         for entry in old.iter().chain(&entries) {
@@ -253,10 +279,17 @@ impl Tree {
         }
     }
 
+    /// Why what was read so far is not to be taken for the whole: something that cannot be understood may be a policy.
+    pub(super) fn incomplete(&self) -> Option<&Warning> {
+        let lost = self.files.values().flat_map(|f| &f.lost);
+        lost.filter(|l| l.widens).map(|l| &l.problem).next()
+    }
+
     /// Everything that is wrong now.
     pub(super) fn warnings(&self) -> Vec<Warning> {
         let mut out: Vec<Warning> = self.problem.iter().cloned().collect();
         for file in self.files.values() {
+            out.extend(file.lost.iter().map(|l| l.problem.clone()));
             out.extend(file.problems.iter().cloned());
             out.extend(file.entries.iter().flat_map(|e| e.warnings.iter().cloned()));
         }
@@ -321,18 +354,23 @@ fn trimmed(key: &PolicyKey, manifest: &Value) -> Value {
     out
 }
 
-/// The objects of a text, what is wrong with it, and whether all of it could be understood.
-fn parse(file: &str, text: &str) -> (Vec<Arc<Entry>>, Vec<Warning>, bool) {
+/// The objects of a text, and what is wrong with it.
+fn parse(file: &str, text: &str) -> Parsed {
     let (documents, rejections) = k8s::read_documents(text);
-    let mut complete = rejections.is_empty();
-    let mut problems: Vec<Warning> = rejections.into_iter().map(|r| rejected(file, r)).collect();
-    let mut entries: Vec<Arc<Entry>> = Vec::new();
+    let mut out = Parsed::default();
+    for rejection in rejections {
+        out.lost.push(Lost { name: None, widens: true, problem: rejected(file, rejection) });
+    }
+    let Parsed { entries, lost, problems } = &mut out;
     for value in documents.into_iter().flat_map(k8s::flatten) {
         let (object, warnings) = match k8s::object(&value) {
             Ok(read) => read,
             Err(rejection) => {
-                complete = false;
-                problems.push(rejected(file, rejection));
+                let name = name_of(&value);
+                // a pod or node that is not known is closed; and what has none of these is a file of some other tool
+                let widens = !matches!(name, Some(Name::Pod(_) | Name::Node(_)))
+                    && (!value.is_object() || MANIFEST.iter().any(|f| value.get(f).is_some()));
+                lost.push(Lost { name, widens, problem: rejected(file, rejection) });
                 continue;
             }
         };
@@ -364,7 +402,26 @@ fn parse(file: &str, text: &str) -> (Vec<Arc<Entry>>, Vec<Warning>, bool) {
         }
         entries.push(Arc::new(Entry { name, object, manifest, warnings }));
     }
-    (entries, problems, complete)
+    out
+}
+
+/// The fields by which a document is meant for Kubernetes.
+const MANIFEST: [&str; 3] = ["kind", "metadata", "spec"];
+
+/// Which object a document is that is not taken; absent where that cannot be told.
+fn name_of(value: &Value) -> Option<Name> {
+    let name = Str::from(value.pointer("/metadata/name")?.as_str()?);
+    let namespace = match value.pointer("/metadata/namespace") {
+        None | Some(Value::Null) => "default",
+        Some(namespace) => namespace.as_str()?,
+    };
+    let namespace = if namespace.is_empty() { "default" } else { namespace };
+    match value.get("kind")?.as_str()? {
+        "Namespace" => Some(Name::Namespace(name)),
+        "Node" => Some(Name::Node(name)),
+        "Pod" => Some(Name::Pod((namespace.into(), name))),
+        _ => None,
+    }
 }
 
 fn rejected(file: &str, rejection: k8s::Rejection) -> Warning {
