@@ -293,3 +293,60 @@ async fn what_only_narrows_holds_back_nothing() {
     assert!(batch.starts_with("PolicyApplied") && batch.ends_with("synced"), "{batch}");
     rig.warnings(3).await;
 }
+
+/// What makes a directory unreadable to everybody: a link that leads to itself. It takes the place of `name` at once.
+fn make_unreadable(root: &Path, name: &str) {
+    symlink(name, root.join(".new")).unwrap();
+    fs::rename(root.join(".new"), root.join(name)).unwrap();
+}
+
+/// A directory that cannot be read says nothing, and in particular not that it is empty.
+#[tokio::test]
+async fn an_unreadable_directory_keeps_what_it_had() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = elsewhere.path().to_owned();
+    fs::create_dir(outside.join("policies")).unwrap();
+    fs::write(outside.join("policies/a.yaml"), namespace("a")).unwrap();
+    symlink("policies", outside.join("way")).unwrap();
+    let mut rig = Rig::at("", |dir| {
+        symlink(outside.join("way"), dir.join("sub")).unwrap();
+        fs::write(dir.join("o.yaml"), namespace("o")).unwrap();
+    });
+    assert_eq!(rig.batch().await, "+a +o synced");
+    make_unreadable(&outside, "way");
+    // the look at everything that lost events and a swapped ConfigMap lead to
+    rig.write("..data_tmp", "");
+    rig.write("b.yaml", &namespace("b"));
+    assert_eq!(rig.batch().await, "+b");
+    fs::rename(rig.path("..data_tmp"), rig.path("..data")).unwrap();
+    let warnings = rig.warnings(1).await;
+    assert!(warnings[0].starts_with("sub: : cannot be read: "), "{warnings:?}");
+    rig.write("b.yaml", &namespace("c"));
+    assert_eq!(rig.batch().await, "-b +c");
+    // readable again, of which no event tells
+    fs::write(outside.join("policies/a.yaml"), namespace("d")).unwrap();
+    symlink("policies", outside.join("new")).unwrap();
+    fs::rename(outside.join("new"), outside.join("way")).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(rig.batch().await.split(' ').map(str::to_owned));
+    }
+    assert_eq!(seen, ["-a", "+d"]);
+    rig.warnings(0).await;
+}
+
+#[tokio::test]
+async fn an_unreadable_directory_or_file_at_the_start_holds_back_the_picture() {
+    for name in ["sub", "sub.yaml"] {
+        let mut rig = Rig::at("", |dir| {
+            fs::write(dir.join("o.yaml"), namespace("o")).unwrap();
+            make_unreadable(dir, name);
+        });
+        assert_eq!(rig.batch().await, "+o");
+        let said = rig.intake.waits_for.wait_for(|r| !r.is_empty()).await.unwrap().clone();
+        assert!(said.starts_with(&format!("{name}: cannot be read: ")), "{said}");
+        fs::remove_file(rig.path(name)).unwrap();
+        assert_eq!(rig.batch().await, "synced");
+        rig.warnings(0).await;
+    }
+}

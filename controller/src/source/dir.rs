@@ -8,7 +8,8 @@
 //! A file is read when its own event says that its writer is done: it was closed after writing, or moved here. What is
 //! on its way is left alone. A file that is gone gets [`REMOVAL_GRACE`] to come back, because editors save by moving the
 //! old file away first, and a policy must not be missing for that moment. A file that cannot be read or parsed keeps the
-//! objects it had, and so do objects of a document that cannot be understood.
+//! objects it had, and so do objects of a document that cannot be understood, and the files of a directory that cannot
+//! be read. Files and directories that cannot be opened are tried again by the clock.
 //!
 //! # Never half a picture
 //!
@@ -20,7 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use weir_runtime::backoff::Backoff;
 use weir_runtime::ready::Gate;
 
@@ -37,7 +38,7 @@ use watch::{Follower, Seen};
 /// How long a file may be gone before its objects are.
 pub const REMOVAL_GRACE: Duration = Duration::from_millis(50);
 
-/// Pauses between looks at a directory that is not there.
+/// Pauses between looks at what is not there or cannot be read.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Why a directory cannot be followed.
@@ -53,6 +54,15 @@ pub enum DirError {
 }
 
 impl DirError {
+    /// What is wrong with the path, without the path.
+    fn reason(&self) -> String {
+        match self {
+            Self::Open { source, .. } => format!("cannot be read: {source}"),
+            Self::Watch { source, .. } => format!("cannot be watched for changes: {source}"),
+            Self::Gone { .. } => "is gone".to_owned(),
+        }
+    }
+
     fn warning(&self) -> Warning {
         let (path, cause) = match self {
             Self::Open { path, source } | Self::Watch { path, source } => {
@@ -126,8 +136,23 @@ impl Source {
         if self.publish(at).await.is_err() {
             return Ok(Closed);
         }
+        let mut retry = Backoff::new(RETRY.0, RETRY.1);
+        let mut due = None;
         loop {
-            let seen = follower.next().await?;
+            // what cannot be read gives no event when it can be
+            due = if !self.tree.has_unread() {
+                retry.reset();
+                None
+            } else {
+                due.or_else(|| Some(Instant::now() + retry.pause()))
+            };
+            let seen = tokio::select! {
+                seen = follower.next() => seen?,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    due = None;
+                    follower.again(&self.tree)
+                }
+            };
             let at = Instant::now();
             self.blocking(&mut follower, move |tree, follower| act(tree, follower, seen)).await?;
             if self.publish(at).await.is_err() {
@@ -198,12 +223,7 @@ fn act(tree: &mut Tree, reader: &mut watch::Reader, seen: Vec<Seen>) -> Result<(
         match seen {
             Seen::Written(path) => reader.read(tree, &path),
             Seen::Missing(path) => reader.drop_if_gone(tree, &path),
-            Seen::Directory(path) => match reader.scan(tree, &path) {
-                Err(error) if path != tree.root() => {
-                    tracing::warn!("{}", error.warning().message);
-                }
-                result => result?,
-            },
+            Seen::Directory(path) => reader.scan(tree, &path)?,
             Seen::MissingDirectory(path) => reader.drop_under_if_gone(tree, &path),
         }
     }

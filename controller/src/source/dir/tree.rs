@@ -58,6 +58,8 @@ struct File {
     entries: Vec<Arc<Entry>>,
     lost: Vec<Lost>,
     problems: Vec<Warning>,
+    /// It could not even be opened.
+    unread: bool,
 }
 
 /// What a text says.
@@ -85,6 +87,8 @@ pub(super) struct Tree {
     generations: Generations,
     /// What is wrong with the directory itself.
     problem: Option<Warning>,
+    /// Directories below it that cannot be read.
+    unread: BTreeMap<PathBuf, Warning>,
 }
 
 impl Tree {
@@ -118,9 +122,43 @@ impl Tree {
         under.cloned().collect()
     }
 
-    /// A file was read, or could not be.
+    /// A directory cannot be read; what is known of it stays.
+    pub(super) fn set_unread(&mut self, directory: &Path, reason: String) {
+        let unread = BTreeMap::from([(directory.to_owned(), reason)]);
+        self.set_all_unread(directory, unread);
+    }
+
+    /// A directory and all below was looked at, and these could not be read.
+    pub(super) fn set_all_unread(&mut self, directory: &Path, unread: BTreeMap<PathBuf, String>) {
+        let old = self.unread.extract_if(.., |path, _| path.starts_with(directory));
+        let old: BTreeMap<PathBuf, Warning> = old.collect();
+        for (path, message) in unread {
+            let object = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
+            let problem = Warning { object, field: String::new(), message };
+            if old.get(&path) != Some(&problem) {
+                tracing::warn!("{problem}; what is known of it stays");
+            }
+            self.unread.insert(path, problem);
+        }
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty() || self.files.values().any(|f| f.unread)
+    }
+
+    pub(super) fn unread_directories(&self) -> Vec<PathBuf> {
+        self.unread.keys().cloned().collect()
+    }
+
+    /// Files that could not even be opened.
+    pub(super) fn unread_files(&self) -> Vec<PathBuf> {
+        self.files.iter().filter(|(_, f)| f.unread).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// A file was read, or could not be: without a stamp if it could not even be opened.
     pub(super) fn set(&mut self, path: &Path, stamp: Option<Stamp>, text: Result<String, String>) {
         let shown = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
+        let unread = text.is_err() && stamp.is_none();
         let Parsed { mut entries, lost, problems } = match text {
             Ok(text) => parse(&shown, &text),
             Err(message) => Parsed {
@@ -138,6 +176,7 @@ impl Tree {
         for problem in lost.iter().map(|l| &l.problem).chain(&problems).filter(|p| !said(p)) {
             tracing::warn!("{}: {}: {}", problem.object, problem.field, problem.message);
         }
+        file.unread = unread;
         file.stamp = stamp;
         file.problems = problems;
         file.lost = lost;
@@ -282,12 +321,13 @@ impl Tree {
     /// Why what was read so far is not to be taken for the whole: something that cannot be understood may be a policy.
     pub(super) fn incomplete(&self) -> Option<&Warning> {
         let lost = self.files.values().flat_map(|f| &f.lost);
-        lost.filter(|l| l.widens).map(|l| &l.problem).next()
+        self.unread.values().chain(lost.filter(|l| l.widens).map(|l| &l.problem)).next()
     }
 
     /// Everything that is wrong now.
     pub(super) fn warnings(&self) -> Vec<Warning> {
         let mut out: Vec<Warning> = self.problem.iter().cloned().collect();
+        out.extend(self.unread.values().cloned());
         for file in self.files.values() {
             out.extend(file.lost.iter().map(|l| l.problem.clone()));
             out.extend(file.problems.iter().cloned());

@@ -47,6 +47,14 @@ pub(super) struct Reader {
     directories: HashMap<WatchDescriptor, PathBuf>,
 }
 
+/// What a look at a directory and all below came upon.
+#[derive(Debug, Default)]
+struct Found {
+    files: HashSet<PathBuf>,
+    /// Directories that could not be read, and why.
+    unread: BTreeMap<PathBuf, String>,
+}
+
 /// Follows a tree of directories.
 pub(super) struct Follower {
     root: PathBuf,
@@ -107,6 +115,26 @@ impl Follower {
         let mut had = HashSet::new();
         out.retain(|seen| had.insert(seen.clone()));
         Ok(out)
+    }
+
+    /// What to read again of what could not be read, as no event tells when it can.
+    pub(super) fn again(&mut self, tree: &Tree) -> Vec<Seen> {
+        let mut out = Vec::new();
+        for path in tree.unread_directories() {
+            if is_gone(&path) {
+                self.miss(Seen::MissingDirectory(path));
+            } else {
+                out.push(Seen::Directory(path));
+            }
+        }
+        for path in tree.unread_files() {
+            if is_gone(&path) {
+                self.miss(Seen::Missing(path));
+            } else {
+                out.push(Seen::Written(path));
+            }
+        }
+        out
     }
 
     async fn ready_now(&mut self) -> Option<io::Result<EventOwned>> {
@@ -180,7 +208,8 @@ impl Follower {
     }
 
     fn miss(&mut self, seen: Seen) {
-        self.missing.insert(seen, Instant::now() + self.options.removal_grace);
+        let until = Instant::now() + self.options.removal_grace;
+        self.missing.entry(seen).or_insert(until);
     }
 }
 
@@ -190,18 +219,28 @@ fn is_link(path: &Path) -> bool {
 }
 
 impl Reader {
-    /// Watches a directory and all below, and reads what is not known as it is.
+    /// Watches a directory and all below, and reads what is not known as it is. What is below a directory that cannot
+    /// be read stays as it was; the tree knows such a directory then.
     ///
-    /// Errors: [`DirError::Open`], [`DirError::Watch`] for the directory itself; one below that cannot be read is
-    /// reported and passed over.
+    /// Errors: [`DirError::Open`], [`DirError::Watch`] for the root itself.
     pub(super) fn scan(&mut self, tree: &mut Tree, directory: &Path) -> Result<(), DirError> {
-        let mut found = HashSet::new();
-        self.walk(tree, directory, 0, &mut found)?;
+        let mut found = Found::default();
+        match self.walk(tree, directory, 0, &mut found) {
+            Err(error) if directory != tree.root() => {
+                // one that is gone by now has an event of its own, after the time of grace
+                if !is_gone(directory) {
+                    tree.set_unread(directory, error.reason());
+                }
+                return Ok(());
+            }
+            result => result?,
+        }
         for path in tree.paths_under(directory) {
-            if !found.contains(&path) {
+            if !found.files.contains(&path) && !found.unread.keys().any(|d| path.starts_with(d)) {
                 tree.remove(&path);
             }
         }
+        tree.set_all_unread(directory, found.unread);
         Ok(())
     }
 
@@ -210,7 +249,7 @@ impl Reader {
         tree: &mut Tree,
         directory: &Path,
         depth: usize,
-        found: &mut HashSet<PathBuf>,
+        found: &mut Found,
     ) -> Result<(), DirError> {
         let open = |source| DirError::Open { path: directory.to_owned(), source };
         // watched before listed: what changes in between is then seen twice instead of never
@@ -236,17 +275,33 @@ impl Reader {
             if is_hidden(&path) {
                 continue;
             }
-            if path.is_dir() {
-                if depth >= MAX_DEPTH {
+            let is_dir = match fs::metadata(&path) {
+                Ok(metadata) => Ok(metadata.is_dir()),
+                // a link that leads nowhere
+                Err(error) if is_absence(&error) => Ok(false),
+                Err(error) => Err(format!("cannot be read: {error}")),
+            };
+            match is_dir {
+                Ok(true) if depth >= MAX_DEPTH => {
                     tracing::warn!(path = %path.display(), "too deep, not read");
-                } else if let Err(error) = self.walk(tree, &path, depth + 1, found) {
-                    tracing::warn!(%error, "not read");
                 }
-            } else if is_manifest(&path) {
-                if tree.stamp(&path).is_none() || tree.stamp(&path) != stamp(&path) {
-                    self.read(tree, &path);
+                Ok(true) => match self.walk(tree, &path, depth + 1, found) {
+                    Ok(()) => {}
+                    Err(_) if is_gone(&path) => {}
+                    Err(error) => {
+                        found.unread.insert(path, error.reason());
+                    }
+                },
+                _ if is_manifest(&path) => {
+                    if tree.stamp(&path).is_none() || tree.stamp(&path) != stamp(&path) {
+                        self.read(tree, &path);
+                    }
+                    found.files.insert(path);
                 }
-                found.insert(path);
+                Ok(false) => {}
+                Err(reason) => {
+                    found.unread.insert(path, reason);
+                }
             }
         }
         Ok(())
@@ -255,7 +310,7 @@ impl Reader {
     /// Reads one file.
     pub(super) fn read(&self, tree: &mut Tree, path: &Path) {
         // before the text: if it changes in between, the next look sees another stamp
-        let stamp = stamp(path);
+        let mut stamp = stamp(path);
         let too_long = stamp.is_some_and(|s| s.size > MAX_TEXT as u64);
         let text = if too_long {
             Err(format!("more than {MAX_TEXT} bytes are not read, split it"))
@@ -264,8 +319,12 @@ impl Reader {
                 Ok(bytes) => String::from_utf8(bytes)
                     .map_err(|e| format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())),
                 // its own event says so, after the time of grace
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-                Err(error) => Err(format!("cannot be read: {error}")),
+                Err(error) if is_absence(&error) => return,
+                Err(error) => {
+                    // the next look tries again, whatever it sees: permissions change without a change of the file
+                    stamp = None;
+                    Err(format!("cannot be read: {error}"))
+                }
             }
         };
         tree.set(path, stamp, text);
@@ -273,16 +332,24 @@ impl Reader {
 
     /// Forgets a file, unless it is there after all: then it is on its way, or was read already.
     pub(super) fn drop_if_gone(&self, tree: &mut Tree, path: &Path) {
-        if fs::symlink_metadata(path).is_err() {
-            tree.remove(path);
+        match fs::symlink_metadata(path) {
+            Ok(_) => {}
+            Err(error) if is_absence(&error) => tree.remove(path),
+            // nobody can tell; what it had stays
+            Err(_) => self.read(tree, path),
         }
     }
 
     /// Forgets what a directory held, unless it is there after all.
     pub(super) fn drop_under_if_gone(&mut self, tree: &mut Tree, directory: &Path) {
-        if fs::metadata(directory).is_ok() {
-            return;
+        match fs::metadata(directory) {
+            Ok(_) => return,
+            Err(error) if is_absence(&error) => {}
+            Err(error) => {
+                return tree.set_unread(directory, format!("cannot be read: {error}"));
+            }
         }
+        tree.set_all_unread(directory, BTreeMap::new());
         for path in tree.paths_under(directory) {
             tree.remove(&path);
         }
@@ -299,6 +366,15 @@ impl Reader {
             let _ = self.watches.remove(watch);
         }
     }
+}
+
+/// Nothing is there, which is not the same as that nobody can tell.
+fn is_gone(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| is_absence(&error))
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
