@@ -398,6 +398,12 @@ fn trimmed(key: &PolicyKey, manifest: &Value) -> Value {
 fn parse(file: &str, text: &str) -> Parsed {
     let (documents, rejections) = k8s::read_documents(text);
     let mut out = Parsed::default();
+    if documents.is_empty() && rejections.is_empty() {
+        // as a command leaves it that failed before it wrote anything; nobody deletes objects that way on purpose
+        let message = "empty; delete the file to remove its objects".to_owned();
+        let problem = Warning { object: file.to_owned(), field: String::new(), message };
+        out.lost.push(Lost { name: None, widens: true, problem });
+    }
     for rejection in rejections {
         out.lost.push(Lost { name: None, widens: true, problem: rejected(file, rejection) });
     }

@@ -101,6 +101,21 @@ fn what_cannot_be_read_keeps_what_it_had() {
     assert_eq!(rig.warnings(), [""; 0]);
 }
 
+/// As `kubectl get ... > a.yaml` leaves a file when it fails.
+#[test]
+fn an_empty_file_deletes_nothing() {
+    let mut rig = Rig::new();
+    rig.set("a.yaml", POLICY);
+    for text in ["", " \n\n", "# nothing\n---\n", "---\n~\n"] {
+        assert_eq!(rig.set("a.yaml", text), [""; 0], "{text:?}");
+        assert_eq!(rig.warnings(), ["a.yaml: : empty; delete the file to remove its objects"]);
+        assert!(rig.0.incomplete().is_some());
+    }
+    assert_eq!(rig.set("a.yaml", "kind: List\nitems: []\n"), ["-policy shop/db"]);
+    assert_eq!(rig.warnings(), [""; 0]);
+    assert!(rig.0.incomplete().is_none());
+}
+
 #[test]
 fn a_bad_object_costs_the_others_nothing() {
     let mut rig = Rig::new();
