@@ -19,7 +19,8 @@
 //! | `podSelector`, `spec` | isolates every pod of the namespace, allows nothing |
 //!
 //! Only an object without a usable kind or name is refused as a whole ([`Rejection`]), and so is a Pod, Node or Namespace
-//! whose labels are not text: a pod that is not known is closed, which is safer than one with half its labels.
+//! whose labels are not text: a pod that is not known is closed, which is safer than one with half its labels. Other
+//! kinds are nobody's mistake, unless one looks like a kind of ours misspelt.
 
 use std::fmt;
 
@@ -32,6 +33,7 @@ use crate::world::{Node, Pod, World};
 
 mod at;
 mod core;
+mod foreign;
 mod policy;
 mod read;
 mod selector;
@@ -134,18 +136,19 @@ impl Object {
 
 /// Reads one object. `None` is an object of a kind that Weir does not read.
 ///
-/// Errors: [`Rejection`] for an object without a usable kind or name, and for a Pod, Node or Namespace whose labels are
-/// not text. A NetworkPolicy with a name is always taken; what is wrong in it is narrowed with a warning.
+/// Errors: [`Rejection`] for an object without a usable kind or name, for a Pod, Node or Namespace whose labels are not
+/// text, and for one of a kind or version that nothing else has and that looks like one of these misspelt. A
+/// NetworkPolicy with a name is always taken; what is wrong in it is narrowed with a warning.
 pub fn object(value: &Value) -> Result<(Option<Object>, Vec<Warning>), Rejection> {
     let root = At::root(value);
     let anonymous = |p: Problem| p.reject("object");
     let kind = root.required_str("kind").map_err(anonymous)?;
-    let group = match root.field("apiVersion") {
+    let version = match root.field("apiVersion") {
         Some(v) => v.str().map_err(|p| p.reject(kind))?,
         // files often leave it out; the kinds below are told apart without it
         None => "",
     };
-    match (kind, group) {
+    match (kind, version) {
         ("Namespace", "v1" | "") => core::namespace(&root)
             .map(|(name, labels)| (Some(Object::Namespace { name, labels }), Vec::new())),
         ("Node", "v1" | "") => core::node(&root).map(|(o, w)| (Some(Object::Node(o)), w)),
@@ -153,17 +156,8 @@ pub fn object(value: &Value) -> Result<(Option<Object>, Vec<Warning>), Rejection
         ("NetworkPolicy", "networking.k8s.io/v1" | "") => {
             policy::network_policy(&root).map(|(o, w)| (Some(Object::NetworkPolicy(o)), w))
         }
-        // other projects have a kind of this name, and so had older Kubernetes
-        ("NetworkPolicy", other) => Ok((
-            None,
-            vec![Warning {
-                object: kind.to_owned(),
-                field: "apiVersion".to_owned(),
-                value: format!("{other:?}"),
-                reason: "not read; Weir reads networking.k8s.io/v1".to_owned(),
-            }],
-        )),
-        _ => Ok((None, Vec::new())),
+        _ => foreign::object(&root, kind, version)
+            .map(|warning| (None, warning.into_iter().collect())),
     }
 }
 

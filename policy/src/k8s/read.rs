@@ -45,7 +45,8 @@ fn json(text: &str) -> Option<Vec<Value>> {
     serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().ok()
 }
 
-/// The single objects of a document: those of a `List`, `PodList` and the like, else the document itself.
+/// The single objects of a document: those of a `List`, `PodList` and the like, else the document itself. A list may hold
+/// lists: no document is deeper than its reader allows, which is a hundred.
 pub fn flatten(value: Value) -> Vec<Value> {
     let list_of = |value: &Value| {
         let kind = value.get("kind").and_then(Value::as_str)?.strip_suffix("List")?.to_owned();
@@ -61,10 +62,11 @@ pub fn flatten(value: Value) -> Vec<Value> {
     };
     let items = match list.remove("items") {
         Some(Value::Array(items)) => items,
-        None | Some(Value::Null) => Vec::new(),
+        // how Go writes an empty one
+        Some(Value::Null) => Vec::new(),
         // not a list after all; whoever reads it says what is wrong
-        Some(other) => {
-            list.insert("items".to_owned(), other);
+        other => {
+            list.extend(other.map(|items| ("items".to_owned(), items)));
             return vec![Value::Object(list)];
         }
     };
@@ -77,8 +79,7 @@ pub fn flatten(value: Value) -> Vec<Value> {
             fields.entry("kind").or_insert_with(|| kind.clone().into());
             fields.entry("apiVersion").or_insert_with(|| version.clone().into());
         }
-        // lists do not nest in practice; one level keeps a hostile text from deep recursion
-        out.push(item);
+        out.extend(flatten(item));
     }
     out
 }

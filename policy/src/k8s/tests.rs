@@ -311,13 +311,56 @@ fn rejections_name_object_field_and_value() {
 
 #[test]
 fn kinds_that_are_not_read() {
-    let (object_, warnings) =
-        object(&json!({"apiVersion": "apps/v1", "kind": "Deployment"})).unwrap();
-    assert!(object_.is_none() && warnings.is_empty());
-    let other = json!({"apiVersion": "crd.example.org/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"}});
-    let (object_, warnings) = object(&other).unwrap();
-    assert!(object_.is_none());
-    assert_eq!(warnings[0].field, "apiVersion");
+    let of = |version: &str, kind: &str| {
+        object(
+            &json!({"apiVersion": version, "kind": kind, "metadata": {"namespace": "shop", "name": "db"}}),
+        )
+    };
+    for (version, kind) in [
+        ("apps/v1", "Deployment"),
+        ("v1", "Service"),
+        ("v1", "PodTemplate"),
+        ("networking.k8s.io/v1", "Ingress"),
+        ("networking.k8s.io/v1", "IngressClass"),
+        ("networking.istio.io/v1", "ServiceEntry"),
+        ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy"),
+        ("cilium.io/v2", "CiliumNetworkPolicy"),
+        ("config.openshift.io/v1", "Node"),
+    ] {
+        let (object, warnings) = of(version, kind).unwrap();
+        assert!(object.is_none() && warnings.is_empty(), "{version} {kind}");
+    }
+    // another project's, of the same name
+    for version in ["projectcalico.org/v3", "crd.antrea.io/v1beta1"] {
+        let (object, warnings) = of(version, "NetworkPolicy").unwrap();
+        assert!(object.is_none());
+        assert_eq!(warnings[0].field, "apiVersion");
+        assert_eq!(warnings[0].object, "NetworkPolicy shop/db");
+    }
+}
+
+#[test]
+fn kinds_and_versions_misspelt() {
+    for (version, kind, field) in [
+        ("networking.k8s.io/v1", "NetworkPolicies", "kind"),
+        ("networking.k8s.io/v1", "networkpolicy", "kind"),
+        ("networking.k8s.io/v1", "NetPol", "kind"),
+        ("", "NetworkPolcy", "kind"),
+        ("networking.k8s.io/v11", "NetworkPolicy", "apiVersion"),
+        ("networking.k8s.io", "NetworkPolicy", "apiVersion"),
+        ("network.k8s.io/v1", "NetworkPolicy", "apiVersion"),
+        ("extensions/v1beta1", "NetworkPolicy", "apiVersion"),
+        ("v1", "NetworkPolicy", "apiVersion"),
+        ("v11", "Namespace", "apiVersion"),
+        ("v1", "Namspace", "kind"),
+        ("V1", "Pod", "apiVersion"),
+        ("v1", "NetworkPolicyList", "items"),
+    ] {
+        let value = json!({"apiVersion": version, "kind": kind, "metadata": {"namespace": "shop", "name": "db"}});
+        let rejection = object(&value).expect_err(kind);
+        assert_eq!(rejection.field, field, "{version} {kind}: {rejection}");
+        assert_eq!(rejection.object, format!("{kind} shop/db"));
+    }
 }
 
 #[test]
@@ -503,6 +546,12 @@ mod text {
         assert_eq!(items[0]["apiVersion"], "networking.k8s.io/v1");
         assert!(flatten(json!({"kind": "PodList", "items": null})).is_empty());
         assert_eq!(flatten(json!({"kind": "Pod"})).len(), 1);
+        let no_items = json!({"kind": "List", "item": []});
+        assert!(object(&flatten(no_items)[0]).is_err());
+        let nested = json!({"kind": "List", "items": [
+            {"kind": "NetworkPolicyList", "items": [{"metadata": {"name": "p"}}]}, {"kind": "Node"}]});
+        let kinds: Vec<Value> = flatten(nested).iter().map(|o| o["kind"].clone()).collect();
+        assert_eq!(kinds, ["NetworkPolicy", "Node"]);
     }
 
     #[test]

@@ -462,10 +462,12 @@ fn name_of(value: &Value) -> Option<Name> {
         Some(namespace) => namespace.as_str()?,
     };
     let namespace = if namespace.is_empty() { "default" } else { namespace };
-    match value.get("kind")?.as_str()? {
+    match value.get("kind").and_then(Value::as_str)? {
         "Namespace" => Some(Name::Namespace(name)),
         "Node" => Some(Name::Node(name)),
         "Pod" => Some(Name::Pod((namespace.into(), name))),
+        "NetworkPolicy" => Some(Name::Policy(PolicyKey::network_policy(namespace, &*name))),
+        // a kind misspelt: any of the above
         _ => None,
     }
 }

@@ -140,6 +140,31 @@ fn a_bad_object_costs_the_others_nothing() {
 }
 
 #[test]
+fn a_misspelt_policy_stays_as_it_was() {
+    let mut rig = Rig::new();
+    let text = format!("{POLICY}{}", pod("db-0", "u0"));
+    rig.set("a.yaml", &text);
+    for (right, wrong, warning) in [
+        ("kind: NetworkPolicy", "kind: NetworkPolicies", "NetworkPolicies shop/db: kind"),
+        ("k8s.io/v1", "k8s.io/v11", "NetworkPolicy shop/db: apiVersion"),
+    ] {
+        assert_eq!(rig.set("a.yaml", &text.replace(right, wrong)), [""; 0], "{wrong}");
+        let warnings = rig.warnings();
+        assert!(warnings[0].starts_with(&format!("a.yaml: {warning}: ")), "{warnings:?}");
+        assert!(rig.0.incomplete().is_some());
+    }
+    // which one it is is known, so that another one that is gone is gone
+    let other = POLICY.replace("name: db", "name: web");
+    rig.set("a.yaml", &format!("{text}---{other}"));
+    assert_eq!(rig.set("a.yaml", &text.replace("k8s.io/v1", "k8s.io/v11")), ["-policy shop/web"]);
+    // another project's holds up nothing
+    rig.set("b.yaml", &other.replace("networking.k8s.io/v1", "projectcalico.org/v3"));
+    rig.set("a.yaml", &text);
+    assert!(rig.0.incomplete().is_none());
+    assert_eq!(rig.warnings().len(), 1);
+}
+
+#[test]
 fn the_first_file_wins() {
     let mut rig = Rig::new();
     rig.set("b.yaml", POLICY);
