@@ -87,6 +87,9 @@ pub(super) struct Tree {
     generations: Generations,
     /// What is wrong with the directory itself.
     problem: Option<Warning>,
+    /// Namespaces whose labels nobody knows. Without labels a selector with `NotIn` would let their pods in; so their
+    /// pods are not known either, and closed.
+    unknown: BTreeSet<Str>,
     /// Directories below it that cannot be read.
     unread: BTreeMap<PathBuf, Warning>,
 }
@@ -220,12 +223,35 @@ impl Tree {
 
     /// The entry in force: the first in the first file.
     fn winner(&self, name: &Name) -> Option<Arc<Entry>> {
+        if matches!(name, Name::Pod((namespace, _)) if self.unknown.contains(namespace)) {
+            return None;
+        }
         let file = self.files.get(self.holders.get(name)?.first()?)?;
         file.entries.iter().find(|e| e.name == *name).cloned()
     }
 
+    /// Works out again which namespaces are there and cannot be read, and touches their pods.
+    fn settle_namespaces(&mut self) {
+        let lost = self.files.values().flat_map(|f| &f.lost).filter_map(|l| l.name.as_ref());
+        let unknown: BTreeSet<Str> = lost
+            .filter(|name| !self.holders.contains_key(name))
+            .filter_map(|name| match name {
+                Name::Namespace(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        if unknown == self.unknown {
+            return;
+        }
+        let differs = |ns: &Str| unknown.contains(ns) != self.unknown.contains(ns);
+        let moved = self.holders.keys().filter(|n| matches!(n, Name::Pod((ns, _)) if differs(ns)));
+        self.touched.extend(moved.cloned());
+        self.unknown = unknown;
+    }
+
     /// What changed since the last commit, as events.
     pub(super) fn commit(&mut self) -> Vec<Event> {
+        self.settle_namespaces();
         let touched = std::mem::take(&mut self.touched);
         let mut changed = BTreeMap::new();
         // a UID that changes hands touches the other pods that carry it
@@ -333,6 +359,11 @@ impl Tree {
             out.extend(file.problems.iter().cloned());
             out.extend(file.entries.iter().flat_map(|e| e.warnings.iter().cloned()));
         }
+        out.extend(self.unknown.iter().map(|name| Warning {
+            object: format!("Namespace {name}"),
+            field: String::new(),
+            message: "cannot be read; its pods are not known and stay closed".to_owned(),
+        }));
         let mut twice: Vec<_> = self.holders.iter().filter(|(_, files)| files.len() > 1).collect();
         twice.sort();
         for (name, files) in twice {
@@ -413,8 +444,11 @@ fn parse(file: &str, text: &str) -> Parsed {
             Ok(read) => read,
             Err(rejection) => {
                 let name = name_of(&value);
-                // a pod or node that is not known is closed; and what has none of these is a file of some other tool
-                let widens = !matches!(name, Some(Name::Pod(_) | Name::Node(_)))
+                // a pod that is not known is closed, as are those of a namespace that is not; and what has none of
+                // these fields is a file of some other tool
+                let narrows =
+                    matches!(name, Some(Name::Pod(_) | Name::Node(_) | Name::Namespace(_)));
+                let widens = !narrows
                     && (!value.is_object() || MANIFEST.iter().any(|f| value.get(f).is_some()));
                 lost.push(Lost { name, widens, problem: rejected(file, rejection) });
                 continue;

@@ -139,6 +139,36 @@ fn a_bad_object_costs_the_others_nothing() {
     assert!(warnings[0].ends_with("(a.yaml)"), "{warnings:?}");
 }
 
+/// A peer like `restricted NotIn (true)` would let in the pods of a namespace whose labels count as none.
+#[test]
+fn pods_of_a_namespace_that_cannot_be_read_are_unknown() {
+    let right = "kind: Namespace\nmetadata: {name: shop, labels: {restricted: 'true'}}\n";
+    let wrong = right.replace("'true'", "true");
+    let mut rig = Rig::new();
+    rig.set("pods.yaml", &format!("{}{}", pod("a", "u"), pod("b", "v")));
+    assert_eq!(rig.set("ns.yaml", &wrong), ["-pod a", "-pod b"]);
+    let warnings = rig.warnings();
+    assert!(warnings[0].starts_with("ns.yaml: Namespace shop: metadata.labels"), "{warnings:?}");
+    assert_eq!(
+        warnings[1],
+        "Namespace shop: : cannot be read; its pods are not known and stay closed"
+    );
+    assert!(rig.0.incomplete().is_none(), "it costs the others nothing");
+    assert_eq!(rig.set("more.yaml", &pod("c", "w")), [""; 0]);
+    assert_eq!(
+        rig.set("ns.yaml", right),
+        ["+ns shop restricted=true", "+pod a \"u\"", "+pod b \"v\"", "+pod c \"w\""]
+    );
+    // what it had stays, and is known
+    assert_eq!(rig.set("ns.yaml", &wrong), [""; 0]);
+    assert_eq!(rig.warnings().len(), 1);
+    rig.remove("more.yaml");
+    assert_eq!(rig.remove("ns.yaml"), ["-ns shop"]);
+    assert_eq!(rig.set("ns.yaml", &wrong), ["-pod a", "-pod b"]);
+    assert_eq!(rig.remove("ns.yaml"), ["+pod a \"u\"", "+pod b \"v\""]);
+    assert_eq!(rig.warnings(), [""; 0]);
+}
+
 #[test]
 fn a_misspelt_policy_stays_as_it_was() {
     let mut rig = Rig::new();
