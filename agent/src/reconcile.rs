@@ -309,6 +309,8 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                     Some(ask) => self.answer(ask),
                     None => return,
                 },
+                // it is among the gaps
+                () = self.saver.trouble_changed() => {}
                 () = sleep_until(timer) => {}
             }
         }

@@ -120,6 +120,19 @@ impl Store {
         replace(&self.state_path(), &render(stored))
     }
 
+    /// Removes the saved state; one that is not there is no error.
+    ///
+    /// Errors: [`StoreError::Io`].
+    pub fn remove(&self) -> Result<(), StoreError> {
+        let path = self.state_path();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error(&path, "removing")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Replaces the symbols.
     ///
     /// Errors: [`StoreError::Io`]; the old file is then still whole.
@@ -191,12 +204,21 @@ fn checksum(body: &[u8]) -> [u8; 32] {
 /// Writes a file so that after a crash there is the old content or the new.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary).map_err(io_error(&temporary, "creating"))?;
-    file.write_all(bytes).map_err(io_error(&temporary, "writing"))?;
+    let written = write_and_rename(&temporary, path, bytes);
+    if written.is_err() {
+        // it takes up room that may be what is missing; where it was never made there is nothing to remove
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut file = File::create(temporary).map_err(io_error(temporary, "creating"))?;
+    file.write_all(bytes).map_err(io_error(temporary, "writing"))?;
     // before the rename: otherwise a crash may leave the new name on an empty file
-    file.sync_all().map_err(io_error(&temporary, "flushing"))?;
+    file.sync_all().map_err(io_error(temporary, "flushing"))?;
     drop(file);
-    fs::rename(&temporary, path).map_err(io_error(path, "renaming"))?;
+    fs::rename(temporary, path).map_err(io_error(path, "renaming"))?;
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
     File::open(directory)
         .and_then(|d| d.sync_all())

@@ -89,6 +89,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             format!("UDP connections that only their responders use go on after a change: {why}")
         }));
         gaps.extend(self.trouble.as_ref().map(|t| format!("not in force: {t}")));
+        gaps.extend(self.saver.trouble().map(|t| format!("state cannot be saved: {t}")));
         gaps.extend(self.refusals.others.iter().map(|r| format!("not understood: {r}")));
         gaps
     }

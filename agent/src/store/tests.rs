@@ -131,6 +131,32 @@ fn a_leftover_of_a_crash_is_written_over() {
     assert_eq!(store.load("n1").unwrap(), Some(stored()));
 }
 
+/// A restart must not go back to a state that is older than the flows in the switch.
+#[tokio::test(start_paused = true)]
+async fn a_state_that_cannot_be_saved_takes_the_old_one_with_it() {
+    let (_directory, store) = open();
+    let mut wanted = stored();
+    store.save(&wanted).unwrap();
+    let (mut saver, disk) = disk::pair(store.clone(), Some(wanted.clone()));
+    let disk = weir_runtime::task::spawn("disk", disk.run());
+    // where the new file is written first; a directory in its place stops root as well
+    let in_the_way = store.state_path().with_extension("new");
+    fs::create_dir(&in_the_way).unwrap();
+    wanted.revision += 1;
+    saver.follow(wanted.revision, Vec::new(), &wanted.state);
+    saver.trouble_changed().await;
+    let trouble = saver.trouble().unwrap();
+    assert!(trouble.contains("creating failed") && trouble.contains("is removed"), "{trouble}");
+    assert_eq!(store.load("n1").unwrap(), None);
+    // without another change
+    fs::remove_dir(&in_the_way).unwrap();
+    saver.trouble_changed().await;
+    assert_eq!(saver.trouble(), None);
+    assert_eq!(store.load("n1").unwrap(), Some(wanted));
+    drop(saver);
+    disk.join().await.unwrap();
+}
+
 #[tokio::test]
 async fn the_disk_follows_changes_and_ends_with_its_saver() {
     let (_directory, store) = open();
