@@ -8,6 +8,7 @@ use rust_openflow::conn::Target;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use weir_ovsdb::op::{Condition, Mutation, Operation, Row};
 use weir_ovsdb::vswitch::{self, Vswitch};
 use weir_runtime::admin::{Admin, Listener};
 use weir_runtime::ready::Ready;
@@ -17,7 +18,9 @@ use weir_runtime::{log, signal};
 use crate::args::{AdminAddress, Run};
 use crate::inspect::{Inspector, state_text};
 use crate::pipeline::{PipelineConfig, table};
-use crate::reconcile::{ASKS, Config, Inputs, Outputs, Overview, Reconciler, name_tables};
+use crate::reconcile::{
+    ASKS, Config, Inputs, Outputs, Overview, Reconciler, SECURE, keep_secure, name_tables,
+};
 use crate::seam::{Ovsdb, chain};
 use crate::store::{Store, disk};
 use crate::sweep::Sweep;
@@ -36,6 +39,24 @@ impl Ovsdb for Vswitch {
         names: &std::collections::BTreeMap<u8, String>,
     ) -> Result<(), weir_ovsdb::Error> {
         Self::name_tables(self, bridge, names).await
+    }
+
+    async fn make_secure(&self, bridge: &str) -> Result<(), weir_ovsdb::Error> {
+        let operations = vec![
+            Operation::Update {
+                table: "Bridge".to_owned(),
+                conditions: vec![Condition::eq("name", bridge)],
+                row: Row::from([("fail_mode".to_owned(), SECURE.into())]),
+            },
+            // as ovs-vsctl does: `cur_cfg` then says when ovs-vswitchd has done it
+            Operation::Mutate {
+                table: "Open_vSwitch".to_owned(),
+                conditions: Vec::new(),
+                mutations: vec![Mutation::add("next_cfg", 1)],
+            },
+            Operation::Comment(format!("weir: fail_mode of {bridge}")),
+        ];
+        self.transact(operations).await.map(drop)
     }
 }
 
@@ -81,6 +102,8 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     let names =
         name_tables(vswitch.clone(), vswitch.watch(), args.bridge.bridge.clone(), table::names());
     tasks.spawn("table-names", until(drain.clone(), names));
+    let secure = keep_secure(vswitch.clone(), vswitch.watch(), args.bridge.bridge.clone());
+    tasks.spawn("fail-mode", until(drain.clone(), secure));
 
     let (sessions, session) = watch::channel::<Option<Arc<Session>>>(None);
     let (saver, disk) = disk::pair(store, stored.clone());

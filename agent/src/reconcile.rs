@@ -22,6 +22,9 @@
 //! one dump and one bundle after the socket is. `flow-restore-wait` would have the kernel datapath go on with its cache
 //! meanwhile; it has to be set before the restart, by who restarts OVS, and is neither set nor cleared here.
 //!
+//! A change of `fail_mode` makes OVS delete all flows, and without `secure` put one in their place that forwards
+//! everything. The bridge is compared then, again once OVS has done it, and `secure` is set again.
+//!
 //! # When something goes wrong
 //!
 //! A refused bundle changes nothing. The rules that cause the refused flow are left out, their subjects stay isolated,
@@ -33,7 +36,7 @@ mod overview;
 mod report;
 mod sync;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +64,7 @@ use crate::store::Stored;
 use crate::store::disk::Saver;
 use crate::uplink::{EVENTS, Event, Refusal, What};
 
-pub use names::name_tables;
+pub use names::{SECURE, keep_secure, name_tables};
 pub use overview::{Overview, SwitchOverview};
 use report::News;
 
@@ -121,6 +124,8 @@ enum Cause {
     State,
     /// The datapath is another.
     Datapath,
+    /// `fail_mode` changed, by which OVS deletes all flows.
+    FailMode,
     /// Something went wrong.
     Doubt,
     /// Time for the regular check.
@@ -137,6 +142,11 @@ enum Phase {
     /// The mirror is the bridge; only what changes is sent.
     Following,
 }
+
+/// When a bridge is compared again after its `fail_mode` changed: ovs-vswitchd deletes the flows some time after the
+/// database shows it. `cur_cfg` tells when, if whoever changed it counted up `next_cfg`, as ovs-vsctl does.
+const FAIL_MODE_DOUBTS: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(3)];
 
 /// Names for what must hold before the agent counts as ready.
 struct Gates {
@@ -199,6 +209,9 @@ pub struct Reconciler<S, U> {
     session: Option<Arc<S>>,
     /// None while OVSDB does not show the bridge.
     ports: Option<Arc<Ports>>,
+    /// Of the bridge.
+    fail_mode: Option<String>,
+    cur_cfg: i64,
     state: Option<NodeState>,
     revision: u64,
     /// The stream that said so; 0 = the disk.
@@ -229,6 +242,8 @@ pub struct Reconciler<S, U> {
     retry: Option<Instant>,
     backoff: Backoff,
     symbols_due: Option<Instant>,
+    /// When the flows may have been deleted.
+    doubts: VecDeque<Instant>,
     counters: overview::Counters,
 }
 
@@ -256,6 +271,8 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             overview: outputs.overview,
             session: None,
             ports: None,
+            fail_mode: None,
+            cur_cfg: 0,
             state,
             revision,
             stream: 0,
@@ -274,6 +291,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             retry: None,
             backoff: Backoff::new(RETRY.0, RETRY.1),
             symbols_due: None,
+            doubts: VecDeque::new(),
             counters: overview::Counters::default(),
         }
     }
@@ -379,6 +397,22 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             return;
         };
         self.gates.ovsdb.open();
+        if self.fail_mode != bridge.fail_mode {
+            self.fail_mode.clone_from(&bridge.fail_mode);
+            // not the first look, after which everything is compared anyway
+            if self.ports.is_some() {
+                warn!(fail_mode = ?self.fail_mode, "fail_mode changed, the bridge is compared as a whole");
+                let now = Instant::now();
+                self.doubts = FAIL_MODE_DOUBTS.iter().map(|after| now + *after).collect();
+                self.phase = Phase::Unsynced(Cause::FailMode);
+            }
+        }
+        if self.cur_cfg != picture.system.cur_cfg {
+            self.cur_cfg = picture.system.cur_cfg;
+            if !self.doubts.is_empty() {
+                self.phase = Phase::Unsynced(Cause::FailMode);
+            }
+        }
         let ports = ports::read(picture, &self.config.ports);
         if self.ports.as_deref() != Some(&ports) {
             for (number, why) in &ports.unknown {
@@ -495,7 +529,8 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
     }
 
     fn timer(&self) -> Instant {
-        let others = [self.retry, self.symbols_due].into_iter().flatten();
+        let doubt = self.doubts.front().copied();
+        let others = [self.retry, self.symbols_due, doubt].into_iter().flatten();
         others.fold(self.next_drift, Instant::min)
     }
 
@@ -506,6 +541,9 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             if matches!(self.phase, Phase::Following) {
                 self.phase = Phase::Unsynced(Cause::Drift);
             }
+        }
+        while self.doubts.pop_front_if(|at| *at <= now).is_some() {
+            self.phase = Phase::Unsynced(Cause::FailMode);
         }
         if self.symbols_due.is_some_and(|at| at <= now) {
             self.symbols_due = None;

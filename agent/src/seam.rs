@@ -49,6 +49,14 @@ pub trait Ovsdb: Send + Sync + 'static {
         bridge: &str,
         names: &BTreeMap<u8, String>,
     ) -> impl Future<Output = Result<(), weir_ovsdb::Error>> + Send;
+
+    /// Sets `fail_mode` of a bridge to `secure`.
+    ///
+    /// Errors: those of the database.
+    fn make_secure(
+        &self,
+        bridge: &str,
+    ) -> impl Future<Output = Result<(), weir_ovsdb::Error>> + Send;
 }
 
 /// The way back to the controller.

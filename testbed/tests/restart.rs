@@ -184,3 +184,30 @@ fn flows_changed_by_others_are_put_right() {
     fleet.agrees().unwrap();
     fleet.down().unwrap();
 }
+
+/// OVS deletes all flows then, and forwards everything until it has them again.
+#[test]
+fn a_bridge_that_is_made_insecure_is_right_again_at_once() {
+    let fleet = fleet();
+    let before = flows(&fleet);
+    for node in fleet.bed().nodes() {
+        node.ovs.vsctl(&["clear", "bridge", "br-int", "fail_mode"]).unwrap();
+    }
+    // the regular check comes after five minutes
+    let secure = |node: &weir_testbed::Node| {
+        Ok::<_, weir_testbed::Error>(
+            node.ovs.vsctl(&["get", "bridge", "br-int", "fail_mode"])?.trim() == "secure",
+        )
+    };
+    weir_testbed::wait::until("secure and as before", Duration::from_secs(10), || {
+        let mut all = true;
+        for node in fleet.bed().nodes() {
+            all &= secure(node)?;
+        }
+        Ok((all && flows(&fleet) == before).then_some(()))
+    })
+    .unwrap();
+    fleet.agrees().unwrap();
+    assert_eq!(flows(&fleet), before);
+    fleet.down().unwrap();
+}

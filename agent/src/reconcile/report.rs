@@ -88,6 +88,12 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         gaps.extend(self.unswept.as_ref().map(|why| {
             format!("UDP connections that only their responders use go on after a change: {why}")
         }));
+        if self.ports.is_some() && self.fail_mode.as_deref() != Some(super::SECURE) {
+            gaps.push(format!(
+                "fail_mode of {} is not secure: without its flows the bridge forwards everything",
+                self.config.ports.bridge
+            ));
+        }
         gaps.extend(self.trouble.as_ref().map(|t| format!("not in force: {t}")));
         gaps.extend(self.saver.trouble().map(|t| format!("state cannot be saved: {t}")));
         gaps.extend(self.refusals.others.iter().map(|r| format!("not understood: {r}")));

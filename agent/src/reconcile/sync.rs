@@ -198,7 +198,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         if foreign.len() > SHOWN {
             warn!(more = foreign.len() - SHOWN, "flows that are not ours are removed");
         }
-        if cause == Cause::Drift && !difference.is_empty() {
+        if matches!(cause, Cause::Drift | Cause::FailMode) && !difference.is_empty() {
             self.counters.drift += difference.len() as u64;
             for change in difference.iter().take(SHOWN) {
                 warn!(%change, "the bridge is not as it was left; repaired");

@@ -165,6 +165,38 @@ async fn a_reconnect_sends_the_difference_only() {
     assert_eq!(switch.table(), wanted(Some(&two_policies()), &ports));
 }
 
+/// OVS deletes all flows at a change of `fail_mode`, some time after the database shows it.
+#[tokio::test(start_paused = true)]
+async fn a_changed_fail_mode_makes_the_flows_doubtful() {
+    let mut rig = Rig::start(RigConfig { stored: Some(policy_state()), ..RigConfig::default() });
+    let (switch, secure) = (FakeSwitch::new(), picture(&[(1, "shop/db-0")]));
+    rig.picture(secure.clone());
+    rig.connect(&switch);
+    rig.following().await;
+    let (full, began) = (switch.table(), Instant::now());
+    let wipe = |t: &mut FlowTable| *t = FlowTable::from_iter([foreign()]);
+    let mut open = secure.clone();
+    open.bridges.get_mut("br-int").unwrap().fail_mode = None;
+    switch.change(wipe);
+    rig.picture(open.clone());
+    let overview = rig.overview(|o| o.counters.foreign == 1).await;
+    assert!(overview.gaps[0].starts_with("fail_mode of br-int is not secure"), "{overview}");
+    assert_eq!(switch.table(), full);
+    // later than the row, when the database says that it is done
+    switch.change(wipe);
+    open.system.cur_cfg = 7;
+    rig.picture(open.clone());
+    rig.overview(|o| o.counters.foreign == 2).await;
+    assert_eq!(switch.table(), full);
+    // and where it does not say so
+    switch.change(wipe);
+    rig.overview(|o| o.counters.foreign == 3).await;
+    assert_eq!(switch.table(), full);
+    assert!(began.elapsed() < Duration::from_secs(10), "long before the regular check");
+    rig.picture(secure);
+    rig.overview(|o| o.gaps.iter().all(|g| !g.starts_with("fail_mode"))).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_ovs_restart_gets_everything_again() {
     let mut rig = Rig::start(RigConfig { stored: Some(policy_state()), ..RigConfig::default() });

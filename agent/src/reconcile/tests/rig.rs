@@ -345,7 +345,12 @@ pub(super) fn port_config() -> PortConfig {
 pub(super) fn picture(workloads: &[(i64, &str)]) -> SwitchState {
     let mut state = SwitchState::default();
     state.system.ovs_version = "3.1.0".to_owned();
-    let mut bridge = BridgeRow { uuid: uuid(1), name: "br-int".to_owned(), ..BridgeRow::default() };
+    let mut bridge = BridgeRow {
+        uuid: uuid(1),
+        name: "br-int".to_owned(),
+        fail_mode: Some(SECURE.to_owned()),
+        ..BridgeRow::default()
+    };
     let own = (65_534, "br-int");
     for (number, owner) in workloads.iter().copied().chain([own]) {
         let [port, interface] = [1_000, 100_000].map(|base| uuid(base + number as u128));
