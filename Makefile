@@ -28,6 +28,13 @@ MEMBERS := $(filter-out fuzz,$(CRATES))
 help:
 	@sed -n 's/^# \{0,1\}//; /^  make/p' $(firstword $(MAKEFILE_LIST))
 
+# For what makes network namespaces.
+.PHONY: root
+root:
+	@if [[ -n "$(SUDO)" ]] && ! command -v sudo >/dev/null; then
+		echo "network namespaces need root, and sudo is not installed: run make as root" >&2; exit 3
+	fi
+
 # Installs what is missing, and only that. Our switches have directories, sockets and databases of their own, use no
 # kernel datapath, and run in namespaces: a system's own Open vSwitch is never touched, running or not.
 .PHONY: setup
@@ -56,11 +63,11 @@ build: setup
 	cargo build --workspace --bins
 
 .PHONY: demo
-demo: build
+demo: root build
 	@$(SUDO) $(TESTBED) demo --scenario $(SCENARIO) --report target/demo/report.json $(if $(KEEP),--keep)
 
 .PHONY: down
-down: build
+down: root build
 	@$(SUDO) $(TESTBED) down
 
 # Always the whole workspace, so that all layers share one build: with fewer packages selected, cargo would unite other
@@ -70,7 +77,7 @@ OTHER_TESTS := $(sort $(foreach f,$(filter-out testbed/%,$(wildcard */tests/*.rs
 
 # The layers, cheapest first. What is missing for one (root, Open vSwitch) is a failure that says so.
 .PHONY: test
-test: setup
+test: root setup
 	@times=()
 	layer() {
 		local name=$$1 start=$$SECONDS; shift
@@ -90,7 +97,7 @@ test: setup
 	printf '  %s\n' "$${times[@]}"
 
 .PHONY: conformance
-conformance: $(if $(DIR),build,usage)
+conformance: $(if $(DIR),$(if $(filter ovs,$(MODE)),root) build,usage)
 	@case "$(MODE)" in
 		evaluator) $(TESTBED) conformance "$(DIR)" --evaluator ;;
 		ovs) $(SUDO) $(TESTBED) conformance "$(DIR)" --ovs ;;

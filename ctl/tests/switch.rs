@@ -172,7 +172,7 @@ async fn a_live_switch_as_table_as_flow_text_and_back() {
     assert_eq!(owners, BTreeSet::from(["clause", "deny", "rule"]));
 
     let (exit, _, remarks) = switch.flows(&["--class", "77"]).await;
-    assert_eq!((exit, remarks.as_str()), (Exit::No, "no flow is meant\n"));
+    assert_eq!((exit, remarks.as_str()), (Exit::No, "no flow matches\n"));
     let (exit, _, remarks) = switch.flows(&["--pod", "shop/none"]).await;
     assert_eq!(exit, Exit::Usage);
     assert!(remarks.starts_with("error: no pod shop/none among the objects read"), "{remarks}");

@@ -47,6 +47,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             up(&bed.name, &scenario)
         }
         Command::Down { bed } => {
+            require::root()?;
             let was = home::take_down(&bed.name)?;
             let how = if was { "is down" } else { "was not up" };
             out::line(&format!("testbed {} {how}", bed.name));
@@ -119,6 +120,7 @@ fn status() -> Result<ExitCode> {
 
 /// Runs a command in the namespace of a host, with our own terminal.
 fn exec(name: &str, host: &str, command: &[String]) -> Result<ExitCode> {
+    require::root()?;
     let saved = bed::saved(name)?;
     let place = saved.get(host).ok_or_else(|| Error::Unknown {
         kind: "host",

@@ -366,9 +366,7 @@ impl Player {
         out::line(
             "  README.md for the commands, docs/pipeline.md to follow a packet through the tables by hand,",
         );
-        out::line(
-            "  testbed/scenarios/ for these policies. `make demo KEEP=1` leaves everything running to play with.",
-        );
+        out::line("  testbed/scenarios/ for these policies.");
         Ok(Played { fleet: self.fleet, tally: self.tally })
     }
 }

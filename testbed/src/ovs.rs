@@ -39,6 +39,10 @@ impl Ovs {
         self.inside.run(move || require::create_database(&file))?;
         self.start_database()?;
         self.vsctl(&["--no-wait", "init"])?;
+        // as ovs-ctl does on a host; the daemons do not
+        let version = require::ovs_version()?;
+        let version = format!("ovs_version={version}");
+        self.vsctl(&["--no-wait", "set", "Open_vSwitch", ".", &version])?;
         self.start_switch()?;
         let mac = format!("other_config:hwaddr=\"{mac}\"");
         self.vsctl(&[

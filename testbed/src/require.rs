@@ -25,11 +25,7 @@ const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 /// Errors: [`Error::Missing`] with the first thing that is not there and how to get it.
 pub fn all() -> Result<()> {
     let missing = |text: String| Err(Error::Missing(text));
-    if !nix::unistd::geteuid().is_root() {
-        return missing(
-            "the testbed makes network namespaces and needs root: run it with sudo".into(),
-        );
-    }
+    root()?;
     for (tool, package) in TOOLS {
         if find_tool(tool).is_none() {
             return missing(format!("{tool} is not installed: apt-get install {package}"));
@@ -50,6 +46,29 @@ pub fn all() -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The version of the switch daemon that is installed: `3.1.0`.
+///
+/// Errors: those of running it, [`Error::Missing`] when it does not say.
+pub fn ovs_version() -> Result<String> {
+    let text = crate::command::run(Command::new("ovs-vswitchd").arg("--version"))?;
+    // `ovs-vswitchd (Open vSwitch) 3.1.0`
+    let version = text.lines().next().and_then(|line| line.split_whitespace().last());
+    version
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Missing("ovs-vswitchd --version says no version".to_owned()))
+}
+
+/// Checks that this is root.
+///
+/// Errors: [`Error::Missing`].
+pub fn root() -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let text = "the testbed makes network namespaces and needs root: run it with sudo";
+    Err(Error::Missing(text.to_owned()))
 }
 
 /// Where a tool lies on the path, or in the places of system tools.

@@ -55,7 +55,7 @@ impl From<&ServerArgs> for SourceArgs {
     weirctl flows --server weir.example.org:9443 --node n5 --policy shop/db-from-api\n  \
     weirctl flows --rule 2c91e07a -o ofctl\n  \
     ovs-ofctl -O OpenFlow13 dump-flows br-int | weirctl flows --explain -\n\n\
-    Exit codes: 0 some flows, 1 no flow is meant, 2 bad usage or input, 4 no answer"
+    Exit codes: 0 some flows, 1 no flow matches, 2 bad usage or input, 4 no answer"
 )]
 pub struct FlowsArgs {
     /// Ask the agent of this node, through the controller.

@@ -121,7 +121,7 @@ pub(crate) async fn run(args: FlowsArgs, out: &mut Out<'_>) -> Result<Exit, Fail
     };
     out.answer(&text);
     if listing.lines.is_empty() {
-        out.remark("no flow is meant");
+        out.remark("no flow matches");
         return Ok(Exit::No);
     }
     Ok(Exit::Yes)
