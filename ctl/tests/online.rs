@@ -11,11 +11,13 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 use weir_api::v1::inspection_server::{Inspection, InspectionServer};
-use weir_api::v1::{NodePart, NodeQuery, StatusReply, StatusRequest, WorldPart, WorldRequest};
+use weir_api::v1::{
+    NodePart, NodeQuery, NodeStatus, StatusReply, StatusRequest, WorldPart, WorldRequest,
+};
 use weirctl::exit::Exit;
 
-/// A controller that has one picture.
-struct Picture(Vec<String>);
+/// A controller that has one picture, and whether n2 has everything of it.
+struct Picture(Vec<String>, bool);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -37,7 +39,14 @@ impl Inspection for Picture {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        Err(Status::unimplemented("no status here"))
+        let node = |name: &str, revision| NodeStatus {
+            name: name.to_owned(),
+            connected: true,
+            revision,
+            ..NodeStatus::default()
+        };
+        let nodes = vec![node("n2", if self.1 { 1841 } else { 1840 })];
+        Ok(Response::new(StatusReply { revision: 1841, nodes, ..StatusReply::default() }))
     }
 
     /// Of both nodes only n2 is connected.
@@ -78,6 +87,10 @@ fn certificates(dir: &Path) {
 
 /// Runs a command line against a server of this picture.
 async fn ask(objects: Vec<String>, line: &[&str]) -> (Exit, String, String) {
+    ask_of(Picture(objects, false), line).await
+}
+
+async fn ask_of(picture: Picture, line: &[&str]) -> (Exit, String, String) {
     let dir = tempfile::tempdir().unwrap();
     certificates(dir.path());
     let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
@@ -89,7 +102,7 @@ async fn ask(objects: Vec<String>, line: &[&str]) -> (Exit, String, String) {
     let server = Server::builder()
         .tls_config(tls)
         .unwrap()
-        .add_service(InspectionServer::new(Picture(objects)))
+        .add_service(InspectionServer::new(picture))
         .serve_with_incoming(TcpListenerStream::new(listener));
 
     let mut args: Vec<OsString> = vec!["weirctl".into()];
@@ -162,6 +175,15 @@ async fn a_switch_that_disagrees_is_said() {
     let value: serde_json::Value = serde_json::from_str(&answers).unwrap();
     let switch = &value["switch"];
     assert_eq!((&switch["node"], &switch["agrees"]), (&"n2".into(), &false.into()), "{answers}");
+}
+
+/// What came after a node's last change did not concern it.
+#[tokio::test]
+async fn a_node_that_has_everything_is_not_called_behind() {
+    let line = ["why", "shop/web-6d4f9", "shop/db-0:5433"];
+    let (exit, answers, _) = ask_of(Picture(shop(), true), &line).await;
+    assert_eq!(exit, Exit::Disagree);
+    assert!(answers.contains("switch  n2 DISAGREES") && !answers.contains("1840"), "{answers}");
 }
 
 #[tokio::test]

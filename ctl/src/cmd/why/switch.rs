@@ -89,6 +89,22 @@ pub(super) async fn ask(blocks: &mut [Block], objects: &Objects, nodes: &Nodes) 
         says.sort_by_key(|s| (s.agrees != Some(false), !s.decides));
         block.switches = says;
     }
+    let mut says: Vec<&mut SwitchWhy> = blocks.iter_mut().flat_map(|b| &mut b.switches).collect();
+    says.retain(|s| s.revision.is_some());
+    if says.is_empty() {
+        return;
+    }
+    // A node's revision is that of the last change which was for it; nodes that no later one concerns have everything.
+    // Where the controller does not say which those are, the difference stays a remark.
+    if let Ok(status) = nodes.status().await {
+        let current = |node: &str| {
+            let node = status.nodes.iter().find(|n| n.name == node);
+            node.is_some_and(|n| n.connected && n.revision == status.revision)
+        };
+        for says in says.into_iter().filter(|s| current(&s.node)) {
+            says.revision = None;
+        }
+    }
 }
 
 /// `verdict SRC DST PROTOCOL PORT`; none where it is no connection between two addresses.
