@@ -43,6 +43,7 @@ impl Inspection for Picture {
             name: name.to_owned(),
             connected: true,
             revision,
+            ovs_version: "3.1.0".to_owned(),
             ..NodeStatus::default()
         };
         let nodes = vec![node("n2", if self.1 { 1841 } else { 1840 })];
@@ -55,6 +56,9 @@ impl Inspection for Picture {
         let answer = match (query.node.as_str(), query.what.as_str()) {
             ("n2", "verdict 10.244.1.17 10.244.3.9 6 5432") => DROPPED,
             ("n2", "verdict 10.244.1.17 10.244.3.9 6 5433") => PASSED,
+            ("n2", "flows") => "cookie=0x5701000000000001, table=0, priority=0 actions=drop\n",
+            ("n2", "symbols") => "",
+            ("n2", "state") => "node: n2\nbridge: br-int connected\n",
             (node, _) => return Err(Status::not_found(format!("node {node} is not connected"))),
         };
         let part = NodePart { data: answer.as_bytes().into() };
@@ -184,6 +188,13 @@ async fn a_node_that_has_everything_is_not_called_behind() {
     let (exit, answers, _) = ask_of(Picture(shop(), true), &line).await;
     assert_eq!(exit, Exit::Disagree);
     assert!(answers.contains("switch  n2 DISAGREES") && !answers.contains("1840"), "{answers}");
+}
+
+#[tokio::test]
+async fn flows_of_a_node_say_whose_they_are() {
+    let (_, answers, remarks) = ask(shop(), &["flows", "--node", "n2"]).await;
+    let header = answers.lines().next().unwrap_or(&remarks);
+    assert!(header.starts_with("NODE n2  br-int  OVS 3.1.0  "), "{header}");
 }
 
 #[tokio::test]

@@ -255,6 +255,11 @@ async fn what_cannot_be_is_said() {
             Exit::NoAnswer,
             "error: unix:/nowhere/br-int.mgmt: ",
         ),
+        (
+            &["--switch", "unix:/nowhere/br-int.mgmt", "--rule", "zz"],
+            Exit::Usage,
+            "error: --rule zz: write 8 hex digits",
+        ),
         (&["--switch", "br-int"], Exit::Usage, "error: --switch: \"br-int\" is neither unix:PATH"),
         (&["--node", "n1"], Exit::Usage, "error: --node needs --server"),
         (&["--table", "Nowhere"], Exit::Usage, "error: invalid value 'Nowhere' for '--table"),

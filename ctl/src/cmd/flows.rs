@@ -110,6 +110,8 @@ pub(crate) async fn run(args: FlowsArgs, out: &mut Out<'_>) -> Result<Exit, Fail
     if let Some(file) = &args.explain {
         return explain_text(&args, file, out).await;
     }
+    // what cannot be an id whatever the symbols say needs no switch
+    rule(&args, |_| true)?;
     let Source { flows, symbols, mut listing } = read(&args, out).await?;
     let filter = filter(&args, &symbols)?;
     listing.all = flows.len();
@@ -162,15 +164,18 @@ fn of_rule(flow: &FlowText) -> Option<(u32, u8)> {
     clauses.min()
 }
 
-fn filter(args: &FlowsArgs, symbols: &Symbols) -> Result<Filter, Failure> {
-    let rule = match &args.rule {
-        None => None,
-        Some(text) => Some(layout::read_id(text, |id| symbols.knows(id)).ok_or_else(|| {
-            Failure::Usage(format!(
-                "--rule {text}: write 8 hex digits, or decimal as conj_id has it"
-            ))
-        })?),
+/// The id after `--rule`; `known` tells which of two readings is meant.
+fn rule(args: &FlowsArgs, known: impl Fn(u32) -> bool) -> Result<Option<u32>, Failure> {
+    let Some(text) = &args.rule else {
+        return Ok(None);
     };
+    layout::read_id(text, known).map(Some).ok_or_else(|| {
+        Failure::Usage(format!("--rule {text}: write 8 hex digits, or decimal as conj_id has it"))
+    })
+}
+
+fn filter(args: &FlowsArgs, symbols: &Symbols) -> Result<Filter, Failure> {
+    let rule = rule(args, |id| symbols.knows(id))?;
     let pod = match &args.pod {
         None => None,
         Some(text) => {
@@ -242,6 +247,11 @@ async fn through_controller(
     if let Some(n) = status.nodes.iter().find(|n| n.name == node) {
         listing.ovs = Some(n.ovs_version.clone()).filter(|v| !v.is_empty());
         listing.revision = Some(n.revision);
+    }
+    // only the agent knows which bridge it is; without a word of it the name is left out
+    if let Ok(state) = asked.ask(node, "state").await {
+        let bridge = state.lines().find_map(|line| line.strip_prefix("bridge: "));
+        listing.bridge = bridge.and_then(|b| b.split(' ').next()).map(str::to_owned);
     }
     Ok(Source { flows, symbols, listing })
 }
