@@ -65,7 +65,7 @@ fn compare<T>(
 /// The node whose bridge has a port for this end.
 fn home<'w>(world: &'w World, fabric: &Fabric, end: &End) -> Option<&'w str> {
     let End::Pod { key, .. } = end else { return None };
-    let pod = world.pods.get(key)?;
+    let pod = world.pod(key)?;
     (fabric.tables.contains_key(&*pod.node) && !pod.host_network).then_some(&*pod.node)
 }
 

@@ -18,7 +18,7 @@ use weir_policy::k8s;
 use weir_policy::labels::Labels;
 use weir_policy::rule::PolicyObject;
 use weir_policy::state::{NodeState, Touched};
-use weir_policy::world::{Node, Pod, World};
+use weir_policy::world::{Kind, Node, Pod, World};
 
 const NODES: u32 = 3;
 const DEPLOYMENTS: u32 = 300;
@@ -56,6 +56,8 @@ fn world() -> World {
         for r in 0..REPLICAS {
             let n = d * REPLICAS + r;
             let pod = Pod {
+                kind: Kind::Pod,
+                mac: None,
                 namespace: namespace(d).into(),
                 name: format!("d{d}-{r}").into(),
                 uid: "".into(),

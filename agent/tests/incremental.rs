@@ -103,7 +103,7 @@ proptest! {
                     continue;
                 }
                 let place = |w: &World, e: &eval::End| match e {
-                    eval::End::Pod { key, .. } => w.pods.get(key).map(|p| std::sync::Arc::clone(&p.node)),
+                    eval::End::Pod { key, .. } => w.pod(key).map(|p| std::sync::Arc::clone(&p.node)),
                     _ => None,
                 };
                 if place(&old, &c.src) != place(&world, &c.src) || place(&old, &c.dst) != place(&world, &c.dst) {

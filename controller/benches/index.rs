@@ -15,7 +15,7 @@ use weir_controller::index::{Index, Output};
 use weir_policy::ids::PolicyKey;
 use weir_policy::k8s::{self, Object};
 use weir_policy::labels::Labels;
-use weir_policy::world::Pod;
+use weir_policy::world::{Kind, Pod};
 
 /// One shape of cluster.
 struct Shape {
@@ -118,6 +118,8 @@ fn pod(shape: &Shape, namespace: usize, n: usize) -> Pod {
     let random = (namespace * shape.pods + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
     let [_, a, b, c] = u32::try_from(namespace * shape.pods + n).unwrap_or_default().to_be_bytes();
     Pod {
+        kind: Kind::Pod,
+        mac: None,
         namespace: format!("ns{namespace}").into(),
         name: format!("p{n}").into(),
         uid: format!("uid-{namespace}-{n}").into(),

@@ -28,6 +28,14 @@ pub enum Event {
         /// Empty = whichever has the name.
         uid: Str,
     },
+    /// A pod of [`weir_policy::world::Kind::Workload`].
+    WorkloadApplied(Pod),
+    WorkloadDeleted {
+        namespace: Str,
+        name: Str,
+        /// Empty = whichever has the name.
+        uid: Str,
+    },
     NodeApplied(Node),
     NodeDeleted {
         name: Str,

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use weir_policy::ids::{PolicyKey, Str};
-use weir_policy::world::{Node, PodKey};
+use weir_policy::world::{Kind, Node, Pod, PodKey};
 
 use crate::event::Event;
 
@@ -91,6 +91,8 @@ pub struct Index {
     /// A number is a pod's name, until the batch ends in which it went.
     pods: Slots<Option<Arc<PodRecord>>>,
     pod_numbers: HashMap<PodKey, u32>,
+    /// Workloads that have the name of a pod.
+    shadowed: HashMap<PodKey, Pod>,
     claims: Claims,
     profiles: Profiles,
     groups: Groups,
@@ -158,9 +160,15 @@ impl Index {
             match event {
                 Event::NamespaceApplied { name, labels } => self.apply_namespace(name, labels),
                 Event::NamespaceDeleted { name } => self.delete_namespace(&name),
-                Event::PodApplied(pod) => self.apply_pod(pod),
+                Event::PodApplied(pod) => self.apply_pod(Pod { kind: Kind::Pod, ..pod }),
                 Event::PodDeleted { namespace, name, uid } => {
-                    self.delete_pod(&(namespace, name), &uid)
+                    self.delete_pod(Kind::Pod, &(namespace, name), &uid);
+                }
+                Event::WorkloadApplied(workload) => {
+                    self.apply_pod(Pod { kind: Kind::Workload, ..workload });
+                }
+                Event::WorkloadDeleted { namespace, name, uid } => {
+                    self.delete_pod(Kind::Workload, &(namespace, name), &uid);
                 }
                 Event::NodeApplied(node) => self.apply_node(node),
                 Event::NodeDeleted { name } => self.delete_node(&name),

@@ -38,6 +38,11 @@ fn events_between(old: &World, new: &World) -> Vec<Event> {
             out.push(Event::PodApplied(pod.clone()));
         }
     }
+    for (key, workload) in &new.workloads {
+        if old.workloads.get(key) != Some(workload) {
+            out.push(Event::WorkloadApplied(workload.clone()));
+        }
+    }
     for (key, object) in old.policies.iter().filter(|(k, _)| !new.policies.contains_key(k)) {
         out.push(Event::PolicyDeleted { key: key.clone(), uid: object.policy.uid.clone() });
     }
@@ -46,6 +51,13 @@ fn events_between(old: &World, new: &World) -> Vec<Event> {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
             uid: pod.uid.clone(),
+        });
+    }
+    for workload in old.workloads.values().filter(|w| !new.workloads.contains_key(&w.key())) {
+        out.push(Event::WorkloadDeleted {
+            namespace: workload.namespace.clone(),
+            name: workload.name.clone(),
+            uid: workload.uid.clone(),
         });
     }
     for name in old.nodes.keys().filter(|n| !new.nodes.contains_key(*n)) {
@@ -175,12 +187,14 @@ mod cases {
     use weir_policy::ids::{EndpointId, PolicyKey};
     use weir_policy::labels::Labels;
     use weir_policy::state::Change;
-    use weir_policy::world::Pod;
+    use weir_policy::world::{Kind, Pod};
 
     use super::*;
 
     fn pod(name: &str, uid: &str, node: &str, address: &str) -> Pod {
         Pod {
+            kind: Kind::Pod,
+            mac: None,
             namespace: "x".into(),
             name: name.into(),
             uid: uid.into(),
@@ -276,6 +290,75 @@ mod cases {
         let host = Pod { host_network: true, ..pod("a", "u", "n2", "10.0.0.1") };
         assert_eq!(changes(&index.apply([Event::PodApplied(host)])), [""; 0]);
         assert_eq!(index.view().pods.len(), 1, "tools still see it");
+    }
+
+    /// NP-50: a workload is an endpoint as a pod is, and makes room for a pod of its name.
+    #[test]
+    fn a_pod_comes_before_a_workload_of_its_name() {
+        let vm = || Pod {
+            kind: Kind::Workload,
+            labels: Labels::from_iter([("app", "vm")]),
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            ..pod("a", "w", "n1", "10.0.0.9")
+        };
+        let gone = |uid: &str| Event::WorkloadDeleted {
+            namespace: "x".into(),
+            name: "a".into(),
+            uid: uid.into(),
+        };
+        let both = |events: Vec<Event>| {
+            let mut index = synced([]);
+            index.apply(events);
+            let state = index.state(index.find_node("n1").unwrap());
+            state.endpoints.into_values().map(|e| (e.id.to_string(), e.mac)).collect::<Vec<_>>()
+        };
+        let pod_event = || Event::PodApplied(pod("a", "u", "n1", "10.0.0.1"));
+        // whichever comes first
+        for events in [
+            vec![Event::WorkloadApplied(vm()), pod_event()],
+            vec![pod_event(), Event::WorkloadApplied(vm())],
+        ] {
+            assert_eq!(both(events), [("u".to_owned(), None)]);
+        }
+        let mut index = synced([]);
+        let output = index.apply([Event::WorkloadApplied(vm())]);
+        assert_eq!(changes(&output), ["+profile app=vm", "+w n1 10.0.0.9"]);
+        let output = index.apply([pod_event()]);
+        assert_eq!(changes(&output), ["+profile app=a", "+u n1 10.0.0.1", "-w", "-profile"]);
+        assert_eq!(index.view().shadowed, [vm()], "tools see it");
+        let output = index.apply([deleted("a", "u")]);
+        assert_eq!(changes(&output), ["+profile app=vm", "+w n1 10.0.0.9", "-u", "-profile"]);
+        // deletions are about their own kind
+        assert_eq!(changes(&index.apply([deleted("a", "")])), [""; 0]);
+        assert_eq!(changes(&index.apply([gone("another")])), [""; 0]);
+        assert_eq!(changes(&index.apply([gone("w")])), ["-w", "-profile"]);
+        // and one that waits can go, too
+        index.apply([pod_event(), Event::WorkloadApplied(vm()), gone("w"), deleted("a", "u")]);
+        assert_eq!(index.sizes().pods, 0);
+    }
+
+    /// NP-50: without a node a workload is a peer and nobody's subject.
+    #[test]
+    fn a_workload_elsewhere_is_a_peer() {
+        let vm = Pod { kind: Kind::Workload, ..pod("vm", "w", "", "10.0.0.9") };
+        let policy = weir_policy::k8s::object(&serde_json::json!({
+            "kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "p"},
+            "spec": {"podSelector": {}, "ingress": [{"from": [
+                {"podSelector": {"matchLabels": {"app": "vm"}}}
+            ]}]},
+        }));
+        let Some(weir_policy::k8s::Object::NetworkPolicy(object)) = policy.unwrap().0 else {
+            panic!("a policy")
+        };
+        let mut index = synced([pod("a", "u", "n1", "10.0.0.1")]);
+        index.apply([
+            Event::WorkloadApplied(vm),
+            Event::PolicyApplied { object: Box::new(object), manifest: "{}".into() },
+        ]);
+        let state = index.state(index.find_node("n1").unwrap());
+        let names: Vec<&str> = state.endpoints.values().map(|e| &*e.name).collect();
+        assert_eq!(names, ["a", "vm"]);
+        assert_eq!(index.policies().next().unwrap().2.len(), 1, "n1 alone");
     }
 
     /// A UID that comes under another name is one endpoint throughout.

@@ -29,7 +29,7 @@ pub fn manifests(data: &[u8]) {
             }
         }
     }
-    let nodes = world.nodes.keys().chain(world.pods.values().map(|pod| &pod.node));
+    let nodes = world.nodes.keys().chain(world.all_pods().map(|pod| &pod.node));
     for node in nodes.take(4) {
         let _ = compile::node_state(&world, node);
     }

@@ -85,7 +85,7 @@ pub fn endpoint(world: &World, pod: &Pod) -> Endpoint {
         name: pod.name.clone(),
         node: pod.node.clone(),
         addresses: pod.addresses.iter().copied().filter(own).collect(),
-        mac: None,
+        mac: pod.mac,
         profile: pod.profile().id(),
     }
 }

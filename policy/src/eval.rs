@@ -175,7 +175,7 @@ impl<'w> Party<'w> {
         match end {
             End::External(address) => Self::Address(Some(*address)),
             End::Node { name, address } => Self::node(world, name, Some(*address)),
-            End::Pod { key, address } => match world.pods.get(key) {
+            End::Pod { key, address } => match world.pod(key) {
                 None => Self::Missing,
                 // NP-31: its traffic is its node's
                 Some(pod) if pod.host_network => Self::node(world, &pod.node, *address),

@@ -92,8 +92,7 @@ impl Who {
                 pod: Some(name.to_string()),
                 ip: *address,
                 node: world
-                    .pods
-                    .get(&(namespace.clone(), name.clone()))
+                    .pod(&(namespace.clone(), name.clone()))
                     .filter(|p| !p.node.is_empty())
                     .map(|p| p.node.to_string()),
             },
@@ -400,7 +399,7 @@ fn notes(world: &World, connection: &Connection, verdict: &eval::Verdict, why: &
     for end in [&connection.src, &connection.dst] {
         if let End::Pod { key, .. } = end {
             let name = format!("{}/{}", key.0, key.1);
-            match world.pods.get(key) {
+            match world.pod(key) {
                 None => note("unknown-pod", format!("{name} is not among the objects read")),
                 Some(p) if p.host_network => note(
                     "host-network",
@@ -429,7 +428,7 @@ fn notes(world: &World, connection: &Connection, verdict: &eval::Verdict, why: &
     }
     if let (End::Node { name, .. }, End::Pod { key, .. }) = (&connection.dst, &connection.src)
         && verdict.egress.allowed != verdict.ingress.allowed
-        && world.pods.get(key).is_some_and(|p| p.node == *name)
+        && world.pod(key).is_some_and(|p| p.node == *name)
     {
         note(
             "own-node",

@@ -1,4 +1,4 @@
-//! Manifests -> normal form: Namespace, Pod, Node, NetworkPolicy as `kubectl` takes and prints them.
+//! Manifests -> normal form: Namespace, Pod, Node, NetworkPolicy and Workload as `kubectl` takes and prints them.
 //!
 //! One path for all sources: text is read by [`read_documents`], lists are opened by [`flatten`], and [`object`] turns
 //! one document into one [`Object`]. The typed entry points ([`network_policy`] and its siblings) go the same way, so
@@ -18,9 +18,9 @@
 //! | `policyTypes` | isolates in both directions; rules only of directions that it names |
 //! | `podSelector`, `spec` | isolates every pod of the namespace, allows nothing |
 //!
-//! Only an object without a usable kind or name is refused as a whole ([`Rejection`]), and so is a Pod, Node or Namespace
-//! whose labels are not text: a pod that is not known is closed, which is safer than one with half its labels. Other
-//! kinds are nobody's mistake, unless one looks like a kind of ours misspelt.
+//! Only an object without a usable kind or name is refused as a whole ([`Rejection`]), and so is a Pod, Workload, Node or
+//! Namespace whose labels are not text: a pod that is not known is closed, which is safer than one with half its labels.
+//! Other kinds are nobody's mistake, unless one looks like a kind of ours misspelt.
 
 use std::fmt;
 
@@ -37,6 +37,7 @@ mod foreign;
 mod policy;
 mod read;
 mod selector;
+mod workload;
 
 use at::{At, Problem};
 pub use read::{MAX_TEXT, flatten, read_documents};
@@ -98,8 +99,13 @@ impl fmt::Display for Line<'_> {
 /// An object that Weir reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
-    Namespace { name: Str, labels: Labels },
+    Namespace {
+        name: Str,
+        labels: Labels,
+    },
     Pod(Pod),
+    /// Of [`crate::world::Kind::Workload`].
+    Workload(Pod),
     Node(Node),
     NetworkPolicy(PolicyObject),
 }
@@ -109,7 +115,9 @@ impl Object {
     pub fn title(&self) -> String {
         match self {
             Self::Namespace { name, .. } => format!("Namespace {name}"),
-            Self::Pod(p) => format!("Pod {}/{}", p.namespace, p.name),
+            Self::Pod(p) | Self::Workload(p) => {
+                format!("{} {}/{}", p.kind.as_str(), p.namespace, p.name)
+            }
             Self::Node(n) => format!("Node {}", n.name),
             Self::NetworkPolicy(p) => format!("NetworkPolicy {}", p.policy.key),
         }
@@ -124,6 +132,9 @@ impl Object {
             Self::Pod(pod) => {
                 world.pods.insert(pod.key(), pod);
             }
+            Self::Workload(workload) => {
+                world.workloads.insert(workload.key(), workload);
+            }
             Self::Node(node) => {
                 world.nodes.insert(node.name.clone(), node);
             }
@@ -136,8 +147,8 @@ impl Object {
 
 /// Reads one object. `None` is an object of a kind that Weir does not read.
 ///
-/// Errors: [`Rejection`] for an object without a usable kind or name, for a Pod, Node or Namespace whose labels are not
-/// text, and for one of a kind or version that nothing else has and that looks like one of these misspelt. A
+/// Errors: [`Rejection`] for an object without a usable kind or name, for a Pod, Workload, Node or Namespace whose labels
+/// are not text, and for one of a kind or version that nothing else has and that looks like one of these misspelt. A
 /// NetworkPolicy with a name is always taken; what is wrong in it is narrowed with a warning.
 pub fn object(value: &Value) -> Result<(Option<Object>, Vec<Warning>), Rejection> {
     let root = At::root(value);
@@ -155,6 +166,9 @@ pub fn object(value: &Value) -> Result<(Option<Object>, Vec<Warning>), Rejection
         ("Pod", "v1" | "") => core::pod(&root).map(|(o, w)| (Some(Object::Pod(o)), w)),
         ("NetworkPolicy", "networking.k8s.io/v1" | "") => {
             policy::network_policy(&root).map(|(o, w)| (Some(Object::NetworkPolicy(o)), w))
+        }
+        ("Workload", workload::API_VERSION) => {
+            workload::workload(&root).map(|(o, w)| (Some(Object::Workload(o)), w))
         }
         _ => foreign::object(&root, kind, version)
             .map(|warning| (None, warning.into_iter().collect())),
@@ -175,6 +189,13 @@ pub fn network_policy(
 /// Errors: as [`object`].
 pub fn pod(pod: &k8s_openapi::api::core::v1::Pod) -> Result<(Pod, Vec<Warning>), Rejection> {
     core::pod(&At::root(&typed(pod)?))
+}
+
+/// Reads a Workload, which is a custom resource: as JSON. `kind` and `apiVersion` are not looked at.
+///
+/// Errors: as [`object`].
+pub fn workload(value: &Value) -> Result<(Pod, Vec<Warning>), Rejection> {
+    workload::workload(&At::root(value))
 }
 
 /// Reads a typed Namespace: its name and labels.

@@ -24,7 +24,7 @@ use crate::ids::Str;
 use crate::labels::Labels;
 use crate::port::{NamedPort, Protocol};
 use crate::rule::PolicyObject;
-use crate::world::{Node, Pod, PodKey, World};
+use crate::world::{Kind as PodKind, Node, Pod, PodKey, World};
 
 mod change;
 mod policy;
@@ -102,7 +102,7 @@ pub fn world() -> impl Strategy<Value = World> {
             for (order, ((namespace, name), (seed, at))) in pods.into_iter().enumerate() {
                 let own = u8::try_from(order).unwrap_or_default().saturating_add(shift) % ADDRESSES;
                 let pod = seed.pod(namespace, name, at.index(count), own);
-                world.pods.insert(pod.key(), pod);
+                put_pod(&mut world, pod);
             }
             for object in policies {
                 world.policies.insert(object.policy.key.clone(), object);
@@ -175,19 +175,36 @@ enum Kind {
     HostNetwork,
     Terminal,
     NoAddress,
+    /// A machine that is no pod, on a node or on none (NP-50).
+    Workload,
+    Elsewhere,
+}
+
+/// Puts a pod or workload into a world; says whether that changes something.
+fn put_pod(world: &mut World, pod: Pod) -> bool {
+    let of_kind = match pod.kind {
+        PodKind::Pod => &mut world.pods,
+        PodKind::Workload => &mut world.workloads,
+    };
+    of_kind.insert(pod.key(), pod.clone()).as_ref() != Some(&pod)
 }
 
 impl PodSeed {
     fn pod(self, namespace: &str, name: &str, node: usize, address: u8) -> Pod {
         let addresses = match self.kind {
-            Kind::Plain => self.families.pick(v4(address), v6(address)),
+            Kind::Plain | Kind::Workload | Kind::Elsewhere => {
+                self.families.pick(v4(address), v6(address))
+            }
             // the address of the node is the address of the pod (NP-31)
             Kind::HostNetwork => node_addresses(node).to_vec(),
             // an address that a live pod may have by now (NP-44)
             Kind::Terminal => self.families.pick(v4(address / 2), v6(address / 2)),
             Kind::NoAddress => Vec::new(),
         };
+        let is_workload = matches!(self.kind, Kind::Workload | Kind::Elsewhere);
         Pod {
+            kind: if is_workload { PodKind::Workload } else { PodKind::Pod },
+            mac: is_workload.then_some([2, 0, 0, 9, self.life, address]),
             namespace: namespace.into(),
             name: name.into(),
             uid: match self.life {
@@ -195,7 +212,10 @@ impl PodSeed {
                 n => format!("uid-{namespace}-{name}-{n}").into(),
             },
             labels: self.labels,
-            node: NODES[node % NODES.len()].into(),
+            node: match self.kind {
+                Kind::Elsewhere => "".into(),
+                _ => NODES[node % NODES.len()].into(),
+            },
             addresses,
             named_ports: self.named_ports,
             host_network: self.kind == Kind::HostNetwork,
@@ -209,7 +229,9 @@ fn pod_seed() -> impl Strategy<Value = PodSeed> {
         17 => Just(Kind::Plain),
         1 => Just(Kind::HostNetwork),
         1 => Just(Kind::Terminal),
-        1 => Just(Kind::NoAddress)
+        1 => Just(Kind::NoAddress),
+        2 => Just(Kind::Workload),
+        1 => Just(Kind::Elsewhere)
     ];
     (labels(), families(), btree_set(named_port(), 0..=3), kind, 0u8..3).prop_map(
         |(labels, families, named_ports, kind, life)| PodSeed {

@@ -11,12 +11,35 @@ use crate::labels::{Labels, METADATA_NAME, Selector};
 use crate::port::NamedPort;
 use crate::rule::PolicyObject;
 
-/// Which pod object: namespace and name.
+/// Which pod or workload: namespace and name. Both kinds share the names of a namespace (NP-50).
 pub type PodKey = (Str, Str);
 
-/// A pod as far as policy is concerned.
+/// What kind of object stands behind a [`Pod`].
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Kind {
+    /// `v1 Pod`.
+    #[default]
+    Pod,
+    /// `weir.io/v1alpha1 Workload`: a virtual machine or a bare-metal machine.
+    Workload,
+}
+
+impl Kind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::Workload => "Workload",
+        }
+    }
+}
+
+/// A pod as far as policy is concerned, or a workload of another kind (NP-50): to policy they are the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
+    #[serde(default)]
+    pub kind: Kind,
     pub namespace: Str,
     pub name: Str,
     /// Empty where manifests carry none.
@@ -26,6 +49,9 @@ pub struct Pod {
     pub node: Str,
     /// `status.podIPs` (or `podIP`), in the order of the object.
     pub addresses: Vec<IpAddr>,
+    /// Where the object says it; pods never do.
+    #[serde(default)]
+    pub mac: Option<[u8; 6]>,
     pub named_ports: BTreeSet<NamedPort>,
     /// `spec.hostNetwork`: never a pod for policy (NP-31).
     pub host_network: bool,
@@ -76,6 +102,8 @@ pub struct World {
     /// Declared namespaces. One that only a pod or policy mentions exists with its name label alone (NP-3).
     pub namespaces: BTreeMap<Str, Labels>,
     pub pods: BTreeMap<PodKey, Pod>,
+    /// Workloads. One that has the name of a pod is not in force (NP-50): [`World::pod`].
+    pub workloads: BTreeMap<PodKey, Pod>,
     pub nodes: BTreeMap<Str, Node>,
     pub policies: BTreeMap<PolicyKey, PolicyObject>,
 }
@@ -88,9 +116,29 @@ impl World {
         labels
     }
 
-    /// Pods that take part in policy.
+    /// The pod or workload of a name; a pod comes first (NP-50).
+    pub fn pod(&self, key: &PodKey) -> Option<&Pod> {
+        self.pods.get(key).or_else(|| self.workloads.get(key))
+    }
+
+    /// As [`World::pod`], to be changed.
+    pub fn pod_mut(&mut self, key: &PodKey) -> Option<&mut Pod> {
+        match self.pods.get_mut(key) {
+            Some(pod) => Some(pod),
+            None => self.workloads.get_mut(key),
+        }
+    }
+
+    /// Pods and workloads in force.
+    pub fn all_pods(&self) -> impl Iterator<Item = &Pod> {
+        let shadowed = |key: &PodKey| self.pods.contains_key(key);
+        let workloads = self.workloads.iter().filter(move |(key, _)| !shadowed(key));
+        self.pods.values().chain(workloads.map(|(_, w)| w))
+    }
+
+    /// Pods and workloads that take part in policy.
     pub fn endpoints(&self) -> impl Iterator<Item = &Pod> {
-        self.pods.values().filter(|p| p.is_endpoint())
+        self.all_pods().filter(|p| p.is_endpoint())
     }
 
     /// The pod that has this address for policy. Two that claim one address: the one with the greater endpoint id, so

@@ -158,7 +158,7 @@ proptest! {
                 };
                 let End::Pod { key, .. } = end else { panic!("{end:?}") };
                 let labels: std::collections::BTreeMap<&str, &str> =
-                    world.pods[key].labels.0.iter().map(|(k, v)| (&**k, &**v)).collect();
+                    world.pod(key).expect("an end of this world").labels.0.iter().map(|(k, v)| (&**k, &**v)).collect();
                 let manifest = match &change.policy {
                     Some(policy) => paste(by_key[&format!("NetworkPolicy {policy}")].clone(), change),
                     None => json!({"kind": "NetworkPolicy",
@@ -227,7 +227,7 @@ proptest! {
                 if !decided {
                     continue;
                 }
-                let node = &world.pods[key].node;
+                let node = &world.pod(key).expect("an end of this world").node;
                 let state = compile::node_state(&world, node);
                 prop_assert_eq!(from_state(&state, &world, key, other, direction, c.l4), side.allowed,
                     "{} {:?}", direction, c);
@@ -299,7 +299,7 @@ fn from_state(
     l4: L4,
 ) -> bool {
     let endpoint = |key: &weir_policy::world::PodKey| {
-        let id = world.pods[key].endpoint_id();
+        let id = world.pod(key).expect("an end of this world").endpoint_id();
         state.endpoints.get(&id)
     };
     let subject = endpoint(this).expect("local pods are in the state of their node");

@@ -76,7 +76,7 @@ async fn install(conn: &Connection, wanted: &FlowTable, installed: &mut FlowTabl
 /// What this node alone has to say: egress if the source is here, ingress if the destination is.
 fn expected(world: &World, c: &eval::Connection, node: &str) -> Option<bool> {
     let here = |e: &End| match e {
-        End::Pod { key, .. } => world.pods.get(key).is_some_and(|p| &*p.node == node),
+        End::Pod { key, .. } => world.pod(key).is_some_and(|p| &*p.node == node),
         _ => false,
     };
     let verdict = eval::verdict(world, c);
@@ -97,7 +97,7 @@ fn packet(
 ) -> Option<String> {
     let port = |e: &End| match e {
         End::Pod { key, .. } => {
-            let node = world.pods.get(key).map(|p| p.node.to_string())?;
+            let node = world.pod(key).map(|p| p.node.to_string())?;
             let (_, ports) = fabric.tables.get(&node)?;
             let at = ports
                 .workloads

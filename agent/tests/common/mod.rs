@@ -29,7 +29,7 @@ pub(crate) fn ports(world: &World, node: &str) -> Ports {
         uplinks: BTreeSet::from([UPLINK]),
         ..Ports::default()
     };
-    for pod in world.pods.values() {
+    for pod in world.all_pods() {
         if &*pod.node == node && !pod.host_network {
             let at = |all: &[&str], name: &str| {
                 all.iter().position(|n| *n == name).expect("a name of the pool")
@@ -64,7 +64,7 @@ pub(crate) struct Fabric {
 impl Fabric {
     pub(crate) fn new(world: &World) -> Self {
         let nodes: BTreeSet<&str> =
-            world.nodes.keys().map(|n| &**n).chain(world.pods.values().map(|p| &*p.node)).collect();
+            world.nodes.keys().map(|n| &**n).chain(world.all_pods().map(|p| &*p.node)).collect();
         let tables = nodes
             .into_iter()
             .map(|n| (n.to_owned(), (desired(world, n).flows().clone(), ports(world, n))))
@@ -97,7 +97,7 @@ impl Fabric {
         let (src, dst) = (c.src.address()?, c.dst.address()?);
         let home = |end: &End| match end {
             End::Pod { key, .. } => {
-                let pod = &world.pods[key];
+                let pod = world.pod(key).expect("an end of this world");
                 let (_, ports) = self.tables.get(&*pod.node)?;
                 let at = ports
                     .workloads

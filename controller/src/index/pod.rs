@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use weir_policy::group::Profile;
 use weir_policy::ids::{EndpointId, ProfileId, Str};
 use weir_policy::state::Endpoint;
-use weir_policy::world::{Pod, PodKey};
+use weir_policy::world::{Kind, Pod, PodKey};
 
 use super::Index;
 
@@ -24,11 +24,13 @@ pub(super) struct Place {
 /// A pod; replaced, never changed, so that readers elsewhere keep what they hold.
 #[derive(Debug)]
 pub struct PodRecord {
+    pub(super) kind: Kind,
     pub(super) namespace: Str,
     pub(super) name: Str,
     pub(super) uid: Str,
     pub(super) node: Str,
     pub(super) addresses: Box<[IpAddr]>,
+    pub(super) mac: Option<[u8; 6]>,
     /// Those of its addresses that another pod has for policy.
     pub(super) lost: Vec<IpAddr>,
     pub(super) content: Arc<Profile>,
@@ -43,12 +45,14 @@ impl PodRecord {
     /// The pod as it came.
     pub fn pod(&self) -> Pod {
         Pod {
+            kind: self.kind,
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid: self.uid.clone(),
             labels: self.content.labels.clone(),
             node: self.node.clone(),
             addresses: self.addresses.to_vec(),
+            mac: self.mac,
             named_ports: self.content.named_ports.clone(),
             host_network: self.host_network,
             terminal: self.terminal,
@@ -56,7 +60,9 @@ impl PodRecord {
     }
 
     fn is(&self, pod: &Pod) -> bool {
-        self.uid == pod.uid
+        self.kind == pod.kind
+            && self.uid == pod.uid
+            && self.mac == pod.mac
             && self.node == pod.node
             && *self.addresses == *pod.addresses
             && self.host_network == pod.host_network
@@ -82,7 +88,7 @@ impl PodRecord {
             name: self.name.clone(),
             node: self.node.clone(),
             addresses: own.copied().collect(),
-            mac: None,
+            mac: self.mac,
             profile,
         }
     }
@@ -90,11 +96,13 @@ impl PodRecord {
     /// The same pod after it lost and won addresses.
     fn with_lost(&self, lost: Vec<IpAddr>) -> Self {
         Self {
+            kind: self.kind,
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid: self.uid.clone(),
             node: self.node.clone(),
             addresses: self.addresses.clone(),
+            mac: self.mac,
             lost,
             content: Arc::clone(&self.content),
             host_network: self.host_network,
@@ -140,15 +148,38 @@ impl Claims {
     }
 }
 
+/// A deletion that names a UID is not about a later object of the same name.
+fn is_meant(uid: &Str, known: &Str) -> bool {
+    uid.is_empty() || known.is_empty() || uid == known
+}
+
 impl Index {
     pub(super) fn apply_pod(&mut self, pod: Pod) {
         let key = (self.names.intern(&pod.namespace), pod.name.clone());
         let known = self.pod_numbers.get(&key).copied();
-        if let Some(old) = known.and_then(|n| self.pods[n].as_ref())
-            && old.is(&pod)
-        {
-            return;
+        if let Some(old) = known.and_then(|n| self.pods[n].as_ref()) {
+            match (old.kind, pod.kind) {
+                // a workload waits until there is no pod of its name (NP-50)
+                (Kind::Pod, Kind::Workload) => {
+                    if self.shadowed.get(&key) != Some(&pod) {
+                        self.changed = true;
+                        self.shadowed.insert(key, pod);
+                    }
+                    return;
+                }
+                (Kind::Workload, Kind::Pod) => {
+                    self.shadowed.insert(key.clone(), old.pod());
+                }
+                _ if old.is(&pod) => return,
+                _ => {}
+            }
         }
+        self.put_pod(key, pod);
+    }
+
+    /// Puts a pod in place of whatever has its name.
+    fn put_pod(&mut self, key: PodKey, pod: Pod) {
+        let known = self.pod_numbers.get(&key).copied();
         let (namespace, name) = key.clone();
         let is_endpoint = pod.is_endpoint();
         let node = (!pod.node.is_empty()).then(|| self.node_number(&pod.node));
@@ -166,11 +197,13 @@ impl Index {
             (Arc::new(self.names.profile(profile)), None)
         };
         let record = PodRecord {
+            kind: pod.kind,
             namespace,
             name,
             uid: pod.uid,
             node: node.map_or_else(|| pod.node.clone(), |n| self.node_name(n).clone()),
             addresses: pod.addresses.into(),
+            mac: pod.mac,
             lost: Vec::new(),
             content,
             host_network: pod.host_network,
@@ -186,15 +219,28 @@ impl Index {
         self.set_pod(number, Some(Arc::new(record)));
     }
 
-    pub(super) fn delete_pod(&mut self, key: &PodKey, uid: &Str) {
+    pub(super) fn delete_pod(&mut self, kind: Kind, key: &PodKey, uid: &Str) {
+        if kind == Kind::Workload
+            && let Some(waiting) = self.shadowed.get(key)
+        {
+            if is_meant(uid, &waiting.uid) {
+                self.shadowed.remove(key);
+                self.changed = true;
+            }
+            return;
+        }
         let Some(number) = self.pod_numbers.get(key).copied() else {
             return;
         };
         let Some(old) = &self.pods[number] else {
             return;
         };
-        // the deletion of an earlier pod of this name
-        if !uid.is_empty() && !old.uid.is_empty() && old.uid != *uid {
+        if old.kind != kind || !is_meant(uid, &old.uid) {
+            return;
+        }
+        if let Some(workload) = self.shadowed.remove(key) {
+            // its turn has come: in place of the pod
+            self.put_pod(key.clone(), workload);
             return;
         }
         self.journal.gone_pods.push((number, key.clone()));

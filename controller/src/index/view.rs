@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_policy::ids::{PolicyKey, Str};
 use weir_policy::labels::Labels;
-use weir_policy::world::Node;
+use weir_policy::world::{Node, Pod};
 
 use super::pod::PodRecord;
 use super::policy::PolicyRecord;
@@ -24,6 +24,8 @@ pub struct View {
     pub namespaces: Vec<NamespaceView>,
     pub nodes: Vec<Arc<Node>>,
     pub pods: Vec<Arc<PodRecord>>,
+    /// Workloads that have the name of a pod, and are not in force.
+    pub shadowed: Vec<Pod>,
     /// Policies as their source has them, as JSON.
     pub policies: Vec<Arc<str>>,
 }
@@ -40,6 +42,7 @@ impl Index {
             namespaces: namespaces.collect(),
             nodes: self.nodes.iter().filter_map(|(_, n)| n.object.clone()).collect(),
             pods: self.pods.iter().filter_map(|(_, p)| p.clone()).collect(),
+            shadowed: self.shadowed.values().cloned().collect(),
             policies: policies.map(|p| Arc::clone(&p.manifest)).collect(),
         }
     }

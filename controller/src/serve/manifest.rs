@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use weir_policy::labels::Labels;
-use weir_policy::world::{Node, Pod};
+use weir_policy::port::NamedPort;
+use weir_policy::world::{Kind, Node, Pod};
 
 use crate::index::{NamespaceView, View};
 
@@ -10,9 +11,10 @@ use crate::index::{NamespaceView, View};
 pub fn objects(view: &View) -> impl Iterator<Item = String> + Send {
     let namespaces = view.namespaces.clone().into_iter().map(|n| namespace(&n).to_string());
     let nodes = view.nodes.clone().into_iter().map(|n| node(&n).to_string());
-    let pods = view.pods.clone().into_iter().map(|p| pod(&p.pod()).to_string());
+    let pods = view.pods.clone().into_iter().map(|p| pod_or_workload(&p.pod()).to_string());
+    let shadowed = view.shadowed.clone().into_iter().map(|w| workload(&w).to_string());
     let policies = view.policies.clone().into_iter().map(|p| p.to_string());
-    namespaces.chain(nodes).chain(pods).chain(policies)
+    namespaces.chain(nodes).chain(pods).chain(shadowed).chain(policies)
 }
 
 fn labels(labels: &Labels) -> Value {
@@ -38,7 +40,7 @@ fn node(node: &Node) -> Value {
     })
 }
 
-fn pod(pod: &Pod) -> Value {
+fn metadata(pod: &Pod) -> Value {
     let mut metadata = json!({
         "namespace": &*pod.namespace,
         "name": &*pod.name,
@@ -47,6 +49,37 @@ fn pod(pod: &Pod) -> Value {
     if !pod.uid.is_empty() {
         metadata["uid"] = Value::from(&*pod.uid);
     }
+    metadata
+}
+
+fn pod_or_workload(of: &Pod) -> Value {
+    match of.kind {
+        Kind::Pod => pod(of),
+        Kind::Workload => workload(of),
+    }
+}
+
+fn workload(workload: &Pod) -> Value {
+    let mut spec = json!({ "addresses": workload.addresses });
+    if !workload.node.is_empty() {
+        spec["node"] = Value::from(&*workload.node);
+    }
+    if let Some([a, b, c, d, e, f]) = workload.mac {
+        spec["mac"] = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}").into();
+    }
+    if !workload.named_ports.is_empty() {
+        let port = |p: &NamedPort| json!({ "name": &*p.name, "port": p.number, "protocol": p.protocol.as_str() });
+        spec["ports"] = workload.named_ports.iter().map(port).collect();
+    }
+    json!({
+        "apiVersion": "weir.io/v1alpha1",
+        "kind": "Workload",
+        "metadata": metadata(workload),
+        "spec": spec,
+    })
+}
+
+fn pod(pod: &Pod) -> Value {
     let ports: Vec<Value> = pod
         .named_ports
         .iter()
@@ -77,7 +110,7 @@ fn pod(pod: &Pod) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": metadata,
+        "metadata": metadata(pod),
         "spec": spec,
         "status": status,
     })

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use weir_policy::k8s::{self, Object};
-use weir_policy::world::Pod;
+use weir_policy::world::{Kind, Pod};
 
 use super::*;
 use crate::event::Event;
@@ -22,6 +22,8 @@ fn policy(generation: i64) -> Event {
 
 fn pod(name: &str, node: &str) -> Event {
     Event::PodApplied(Pod {
+        kind: Kind::Pod,
+        mac: None,
         namespace: "x".into(),
         name: name.into(),
         uid: "".into(),

@@ -53,6 +53,7 @@ fn event(value: &serde_json::Value) -> Event {
     match k8s::object(value).unwrap().0.unwrap() {
         Object::Namespace { name, labels } => Event::NamespaceApplied { name, labels },
         Object::Pod(pod) => Event::PodApplied(pod),
+        Object::Workload(workload) => Event::WorkloadApplied(workload),
         Object::Node(node) => Event::NodeApplied(node),
         Object::NetworkPolicy(object) => {
             Event::PolicyApplied { object: Box::new(object), manifest: value.to_string().into() }
@@ -107,6 +108,7 @@ impl Rig {
             match event.clone() {
                 Event::NamespaceApplied { name, labels } => Object::Namespace { name, labels },
                 Event::PodApplied(pod) => Object::Pod(pod),
+                Event::WorkloadApplied(workload) => Object::Workload(workload),
                 Event::NodeApplied(node) => Object::Node(node),
                 Event::PolicyApplied { object, .. } => Object::NetworkPolicy(*object),
                 Event::PodDeleted { namespace, name, .. } => {

@@ -146,7 +146,7 @@ fn connections(world: &World, a: &Candidate, b: &Candidate) -> Vec<Connection> {
         return found;
     }
     let end = |c: &Candidate| match c {
-        Candidate::Pod(key) if world.pods.get(key).is_some_and(|p| p.addresses.is_empty()) => {
+        Candidate::Pod(key) if world.pod(key).is_some_and(|p| p.addresses.is_empty()) => {
             Some(End::Pod { key: key.clone(), address: None })
         }
         Candidate::Address(address) => Some(End::External(*address)),

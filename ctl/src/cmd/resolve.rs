@@ -43,8 +43,8 @@ pub(super) fn target(objects: &Objects, name: &Name, namespace: &str) -> Result<
             let shown = format!("{namespace}/{name}");
             match kind {
                 None | Some(Kind::Pod) => {
-                    if !world.pods.contains_key(&key) {
-                        let all = world.pods.keys().map(|(ns, n)| format!("{ns}/{n}"));
+                    if world.pod(&key).is_none() {
+                        let all = world.all_pods().map(|p| format!("{}/{}", p.namespace, p.name));
                         return Err(not_found("pod", shown.clone(), &shown, all));
                     }
                     Ok(plain(vec![Candidate::Pod(key)]))
@@ -133,7 +133,7 @@ fn addresses(world: &World, candidate: &Candidate) -> Vec<IpAddr> {
             .get(n.as_str())
             .map(|n| n.addresses.iter().copied().collect())
             .unwrap_or_default(),
-        Candidate::Pod(key) => world.pods.get(key).map(|p| p.addresses.clone()).unwrap_or_default(),
+        Candidate::Pod(key) => world.pod(key).map(|p| p.addresses.clone()).unwrap_or_default(),
     }
 }
 
@@ -201,7 +201,7 @@ pub(super) fn l4(
     let (Some(name), End::Pod { key, .. }) = (target.as_str(), dst) else {
         return Ok(None);
     };
-    let ports = objects.world.pods.get(key).into_iter().flat_map(|p| &p.named_ports);
+    let ports = objects.world.pod(key).into_iter().flat_map(|p| &p.named_ports);
     let found = ports.into_iter().find(|p| *p.name == *name && p.protocol == protocol);
     // a pod without that name is no endpoint of the Service for this port
     Ok(found.map(|p| L4::Port { protocol, dport: p.number }))

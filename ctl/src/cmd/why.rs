@@ -96,7 +96,7 @@ fn set_address(
     let target = resolve::target(objects, &question.src, namespace)?;
     for end in target.ends {
         if let resolve::Candidate::Pod(key) = end
-            && let Some(pod) = objects.world.pods.get_mut(&key)
+            && let Some(pod) = objects.world.pod_mut(&key)
         {
             pod.addresses = vec![address];
         }

@@ -7,7 +7,7 @@ use crate::ids::Str;
 use crate::labels::Labels;
 use crate::net::parse_address;
 use crate::port::{NamedPort, Protocol};
-use crate::world::{Node, Pod};
+use crate::world::{Kind, Node, Pod};
 
 use super::at::{At, Problem};
 use super::{Rejection, Warning, selector};
@@ -55,7 +55,7 @@ fn name<'a>(root: &'a At<'a>, kind: &str) -> Result<&'a str, Rejection> {
     }
 }
 
-fn labels(root: &At<'_>, title: &str) -> Result<Labels, Rejection> {
+pub(super) fn labels(root: &At<'_>, title: &str) -> Result<Labels, Rejection> {
     let Some(metadata) = root.field("metadata") else {
         return Ok(Labels::default());
     };
@@ -98,12 +98,14 @@ pub(super) fn pod(root: &At<'_>) -> Result<(Pod, Vec<Warning>), Rejection> {
     let id = identity(root, "Pod")?;
     let mut warnings = Vec::new();
     let mut out = Pod {
+        kind: Kind::Pod,
         namespace: id.namespace.into(),
         name: id.name.into(),
         uid: uid(root).into(),
         labels: labels(root, &id.title)?,
         node: "".into(),
         addresses: Vec::new(),
+        mac: None,
         named_ports: BTreeSet::new(),
         host_network: false,
         terminal: false,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::port::{PortMatch, Protocol, Service};
 use crate::rule::{Direction, Peers, Rule, Services};
+use crate::world::Kind;
 
 fn policy(spec: Value) -> (PolicyObject, Vec<Warning>) {
     let manifest = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -411,6 +412,78 @@ fn broken_pods_lose_only_what_is_broken() {
     );
     assert_eq!(p.named_ports.len(), 1);
     assert_eq!(p.addresses.len(), 1);
+}
+
+/// NP-50.
+#[test]
+fn workloads() {
+    let manifest = json!({"apiVersion": "weir.io/v1alpha1", "kind": "Workload",
+    "metadata": {"name": "db", "namespace": "shop", "uid": "u", "labels": {"app": "db"}},
+    "spec": {
+        "addresses": ["10.0.0.7", "fd00::7", "10.0.0.7"],
+        "node": "n3",
+        "mac": "02:00:0A:00:01:20",
+        "ports": [{"name": "pg", "port": 5432}, {"name": "dns", "port": 53, "protocol": "UDP"}],
+    }});
+    let (object, warnings) = object(&manifest).unwrap();
+    assert_eq!(warnings, []);
+    let Some(Object::Workload(w)) = object else { panic!("{object:?}") };
+    assert_eq!((w.kind, w.key()), (Kind::Workload, ("shop".into(), "db".into())));
+    assert_eq!((&*w.uid, &*w.node, w.labels.to_string().as_str()), ("u", "n3", "app=db"));
+    assert_eq!(
+        w.addresses,
+        ["10.0.0.7", "fd00::7"].map(|a| a.parse::<std::net::IpAddr>().unwrap())
+    );
+    assert_eq!(w.mac, Some([2, 0, 10, 0, 1, 0x20]));
+    let ports: Vec<_> = w.named_ports.iter().map(|p| (&*p.name, p.protocol, p.number)).collect();
+    assert_eq!(ports, [("dns", Protocol::Udp, 53), ("pg", Protocol::Tcp, 5432)]);
+    assert!(w.is_endpoint());
+    // the group is in the kind's name: without it the kind is somebody else's
+    let other = json!({"kind": "Workload", "metadata": {"name": "db"}});
+    assert_eq!(super::object(&other).unwrap(), (None, vec![]));
+}
+
+/// NP-50: each mistake takes itself away, and is named.
+#[test]
+fn broken_workloads_lose_only_what_is_broken() {
+    let read = |spec: Value| {
+        let manifest = json!({"apiVersion": "weir.io/v1alpha1", "kind": "Workload",
+            "metadata": {"name": "db", "namespace": "shop"}, "spec": spec});
+        workload(&manifest).unwrap()
+    };
+    let (w, warnings) = read(json!({
+        "addresses": ["10.0.0.7", "10.0.0.700", 7], "node": 3, "mac": "02:00:00:00:01",
+        "ports": [{"name": "pg", "port": 5432}, {"name": "x"}, {"port": 80}, {"name": "y", "port": 0},
+                  {"name": "z", "port": 1, "protocol": "ICMP"}, {"name": "w", "containerPort": 80}],
+        "adresses": [],
+    }));
+    let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for (text, field) in texts.iter().zip([
+        "spec {",
+        "spec.node 3: write text",
+        "spec.mac \"02:00:00:00:01\": write a unicast MAC address",
+        "spec.addresses[1] \"10.0.0.700\"",
+        "spec.addresses[2] 7",
+        "spec.ports[1] {\"name\":\"x\"}: port is missing",
+        "spec.ports[2].name: missing",
+        "spec.ports[3].port 0",
+        "spec.ports[4].protocol \"ICMP\"",
+        "spec.ports[5] {",
+    ]) {
+        let wanted = format!("Workload shop/db: {field}");
+        assert!(text.starts_with(&wanted), "{text} <-> {wanted}");
+    }
+    assert_eq!(texts.len(), 10, "{texts:#?}");
+    assert_eq!((w.addresses.len(), w.named_ports.len(), &*w.node, w.mac), (1, 1, "", None));
+    for mac in ["01:00:5e:00:00:01", "00:00:00:00:00:00", "+2:00:00:00:00:01", "02-00-00-00-00-01"]
+    {
+        let (w, warnings) = read(json!({"mac": mac}));
+        assert_eq!((w.mac, warnings.len()), (None, 1), "{mac}");
+    }
+    let labels = json!({"apiVersion": "weir.io/v1alpha1", "kind": "Workload",
+        "metadata": {"name": "db", "labels": {"version": 1.0}}});
+    let rejected = object(&labels).unwrap_err().to_string();
+    assert!(rejected.starts_with("Workload default/db: metadata.labels"), "{rejected}");
 }
 
 #[test]

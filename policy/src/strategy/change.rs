@@ -9,6 +9,7 @@ pub enum Mutation {
     /// A pod comes, or its object is replaced: another life, node, address, labels, ports.
     PutPod(Pod),
     DeletePod(PodKey),
+    DeleteWorkload(PodKey),
     LabelPod(PodKey, Labels),
     ReaddressPod(PodKey, Vec<IpAddr>),
     /// NP-47.
@@ -30,12 +31,13 @@ impl Mutation {
     /// Applies the change; says whether the world is another one than before.
     pub fn apply(&self, world: &mut World) -> bool {
         match self {
-            Self::PutPod(pod) => world.pods.insert(pod.key(), pod.clone()).as_ref() != Some(pod),
+            Self::PutPod(pod) => put_pod(world, pod.clone()),
             Self::DeletePod(key) => world.pods.remove(key).is_some(),
-            Self::LabelPod(key, labels) => with(world.pods.get_mut(key), |pod| {
+            Self::DeleteWorkload(key) => world.workloads.remove(key).is_some(),
+            Self::LabelPod(key, labels) => with(world.pod_mut(key), |pod| {
                 std::mem::replace(&mut pod.labels, labels.clone()) != *labels
             }),
-            Self::ReaddressPod(key, addresses) => with(world.pods.get_mut(key), |pod| {
+            Self::ReaddressPod(key, addresses) => with(world.pod_mut(key), |pod| {
                 !pod.host_network
                     && std::mem::replace(&mut pod.addresses, addresses.clone()) != *addresses
             }),
@@ -47,11 +49,13 @@ impl Mutation {
                 world.namespaces.insert(name.clone(), labels.clone()).as_ref() != Some(labels)
             }
             Self::DeleteNamespace(name) => {
-                let before = (world.pods.len(), world.policies.len());
+                let size = |w: &World| (w.pods.len(), w.workloads.len(), w.policies.len());
+                let before = size(world);
+                world.workloads.retain(|key, _| key.0 != *name);
                 world.pods.retain(|key, _| key.0 != *name);
                 world.policies.retain(|key, _| key.namespace != *name);
                 let gone = world.namespaces.remove(name).is_some();
-                gone || before != (world.pods.len(), world.policies.len())
+                gone || before != size(world)
             }
             Self::PutPolicy(object) => {
                 let key = object.policy.key.clone();
@@ -71,8 +75,7 @@ fn with<T>(target: Option<&mut T>, f: impl FnOnce(&mut T) -> bool) -> bool {
 }
 
 fn swap(world: &mut World, a: &PodKey, b: &PodKey) -> bool {
-    let addresses =
-        |key| world.pods.get(key).filter(|p| !p.host_network).map(|p| p.addresses.clone());
+    let addresses = |key| world.pod(key).filter(|p| !p.host_network).map(|p| p.addresses.clone());
     let (Some(of_a), Some(of_b)) = (addresses(a), addresses(b)) else {
         return false;
     };
@@ -80,7 +83,7 @@ fn swap(world: &mut World, a: &PodKey, b: &PodKey) -> bool {
         return false;
     }
     for (key, new) in [(a, of_b), (b, of_a)] {
-        if let Some(pod) = world.pods.get_mut(key) {
+        if let Some(pod) = world.pod_mut(key) {
             pod.addresses = new;
         }
     }
@@ -111,6 +114,7 @@ pub fn mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
         5 => put_pod,
         2 => pod_key().prop_map(Mutation::DeletePod),
+        1 => pod_key().prop_map(Mutation::DeleteWorkload),
         4 => (pod_key(), labels()).prop_map(|(key, labels)| Mutation::LabelPod(key, labels)),
         2 => readdress,
         2 => (pod_key(), pod_key()).prop_map(|(a, b)| Mutation::SwapAddresses(a, b)),

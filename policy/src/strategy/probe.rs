@@ -55,8 +55,7 @@ impl Probe {
         match pick {
             EndPick::Pod(at) => {
                 let all: Vec<IpAddr> = world
-                    .pods
-                    .values()
+                    .all_pods()
                     .flat_map(|p| &p.addresses)
                     .copied()
                     .filter(of_family)
@@ -106,7 +105,7 @@ impl Probe {
             }
             PortPick::Named(at) => {
                 let numbers: Vec<u16> =
-                    world.pods.values().flat_map(|p| &p.named_ports).map(|p| p.number).collect();
+                    world.all_pods().flat_map(|p| &p.named_ports).map(|p| p.number).collect();
                 if numbers.is_empty() { 8080 } else { *at.get(&numbers) }
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use weir_policy::ids::{PolicyKey, Str};
 use weir_policy::k8s::{self, Object};
-use weir_policy::world::PodKey;
+use weir_policy::world::{Kind, PodKey};
 
 use super::super::Warning;
 use super::generation::Generations;
@@ -19,6 +19,7 @@ enum Name {
     Namespace(Str),
     Node(Str),
     Pod(PodKey),
+    Workload(PodKey),
     Policy(PolicyKey),
 }
 
@@ -80,8 +81,8 @@ pub(super) struct Tree {
     holders: HashMap<Name, BTreeSet<PathBuf>>,
     /// What the events so far have told.
     live: HashMap<Name, Arc<Entry>>,
-    /// Pods by their UIDs; the first in order of names has it.
-    uids: HashMap<Str, BTreeSet<PodKey>>,
+    /// Pods and workloads by their UIDs; the first in order of names has it.
+    uids: HashMap<Str, BTreeSet<Name>>,
     /// Objects to look at on the next commit.
     touched: BTreeSet<Name>,
     generations: Generations,
@@ -267,7 +268,7 @@ impl Tree {
                 changed.insert(name.clone(), (old, new));
             }
         }
-        for name in sharing.into_iter().map(Name::Pod) {
+        for name in sharing {
             let entry = self.live.get(&name).cloned();
             changed.entry(name).or_insert_with(|| (entry.clone(), entry));
         }
@@ -287,13 +288,12 @@ impl Tree {
         name: &Name,
         old: Option<&Entry>,
         new: Option<&Entry>,
-        sharing: &mut BTreeSet<PodKey>,
+        sharing: &mut BTreeSet<Name>,
     ) {
-        let Name::Pod(key) = name else {
-            return;
-        };
         let uid = |entry: Option<&Entry>| match entry.map(|e| &e.object) {
-            Some(Object::Pod(pod)) if !pod.uid.is_empty() => Some(pod.uid.clone()),
+            Some(Object::Pod(pod) | Object::Workload(pod)) if !pod.uid.is_empty() => {
+                Some(pod.uid.clone())
+            }
             _ => None,
         };
         let (old, new) = (uid(old), uid(new));
@@ -303,7 +303,7 @@ impl Tree {
         if let Some(uid) = old
             && let Some(keys) = self.uids.get_mut(&uid)
         {
-            keys.remove(key);
+            keys.remove(name);
             sharing.extend(keys.iter().cloned());
             if keys.is_empty() {
                 self.uids.remove(&uid);
@@ -312,7 +312,7 @@ impl Tree {
         if let Some(uid) = new {
             let keys = self.uids.entry(uid).or_default();
             sharing.extend(keys.iter().cloned());
-            keys.insert(key.clone());
+            keys.insert(name.clone());
         }
     }
 
@@ -322,14 +322,17 @@ impl Tree {
                 Event::NamespaceApplied { name: name.clone(), labels: labels.clone() }
             }
             Object::Node(node) => Event::NodeApplied(node.clone()),
-            Object::Pod(pod) => {
+            Object::Pod(pod) | Object::Workload(pod) => {
                 let mut pod = pod.clone();
                 let first = self.uids.get(&pod.uid).and_then(BTreeSet::first);
-                if first.is_some_and(|key| *key != pod.key()) {
+                if first.is_some_and(|name| *name != entry.name) {
                     // two objects cannot be one; the warning says so
                     pod.uid = "".into();
                 }
-                Event::PodApplied(pod)
+                match pod.kind {
+                    Kind::Pod => Event::PodApplied(pod),
+                    Kind::Workload => Event::WorkloadApplied(pod),
+                }
             }
             Object::NetworkPolicy(object) => {
                 let mut object = Box::new(object.clone());
@@ -375,12 +378,23 @@ impl Tree {
                 message: format!("is in {}; the first is in force", files.join(" and ")),
             });
         }
-        for (uid, keys) in self.uids.iter().filter(|(_, keys)| keys.len() > 1) {
-            for (namespace, name) in keys.iter().skip(1) {
+        for (uid, names) in self.uids.iter().filter(|(_, names)| names.len() > 1) {
+            for name in names.iter().skip(1) {
                 out.push(Warning {
-                    object: format!("Pod {namespace}/{name}"),
+                    object: title(name),
                     field: "metadata.uid".to_owned(),
                     message: format!("{uid} belongs to another pod of the directory; not used"),
+                });
+            }
+        }
+        for name in self.live.keys() {
+            if let Name::Workload(key) = name
+                && self.live.contains_key(&Name::Pod(key.clone()))
+            {
+                out.push(Warning {
+                    object: title(name),
+                    field: "metadata.name".to_owned(),
+                    message: "a pod of the namespace has this name; the pod is in force".to_owned(),
                 });
             }
         }
@@ -393,6 +407,7 @@ fn title(name: &Name) -> String {
         Name::Namespace(name) => format!("Namespace {name}"),
         Name::Node(name) => format!("Node {name}"),
         Name::Pod((namespace, name)) => format!("Pod {namespace}/{name}"),
+        Name::Workload((namespace, name)) => format!("Workload {namespace}/{name}"),
         Name::Policy(key) => format!("NetworkPolicy {key}"),
     }
 }
@@ -404,6 +419,7 @@ fn deleted(name: Name) -> Event {
         Name::Namespace(name) => Event::NamespaceDeleted { name },
         Name::Node(name) => Event::NodeDeleted { name },
         Name::Pod((namespace, name)) => Event::PodDeleted { namespace, name, uid },
+        Name::Workload((namespace, name)) => Event::WorkloadDeleted { namespace, name, uid },
         Name::Policy(key) => Event::PolicyDeleted { key, uid },
     }
 }
@@ -470,6 +486,7 @@ fn parse(file: &str, text: &str) -> Parsed {
             Object::Namespace { name, .. } => (Name::Namespace(name.clone()), Value::Null),
             Object::Node(node) => (Name::Node(node.name.clone()), Value::Null),
             Object::Pod(pod) => (Name::Pod(pod.key()), Value::Null),
+            Object::Workload(w) => (Name::Workload(w.key()), Value::Null),
             Object::NetworkPolicy(p) => (Name::Policy(p.policy.key.clone()), value),
         };
         if entries.iter().any(|e| e.name == name) {

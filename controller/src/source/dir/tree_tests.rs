@@ -55,6 +55,8 @@ fn show(event: &Event) -> String {
         Event::NodeDeleted { name } => format!("-node {name}"),
         Event::PodApplied(pod) => format!("+pod {} {:?}", pod.name, &*pod.uid),
         Event::PodDeleted { name, .. } => format!("-pod {name}"),
+        Event::WorkloadApplied(w) => format!("+workload {} {:?}", w.name, &*w.uid),
+        Event::WorkloadDeleted { name, .. } => format!("-workload {name}"),
         Event::PolicyApplied { object, .. } => {
             format!("+policy {} gen {}", object.policy.key, object.policy.generation)
         }
@@ -260,4 +262,27 @@ fn trimmed_manifests_read_back() {
     let (read, warnings) = k8s::object(&value).unwrap();
     assert_eq!(read, Some(Object::NetworkPolicy((**object).clone())));
     assert!(warnings.is_empty());
+}
+
+/// NP-50: a workload of a pod's name is told of, and said not to be in force.
+#[test]
+fn workloads_beside_pods() {
+    let mut rig = Rig::new();
+    let vm = "apiVersion: weir.io/v1alpha1\nkind: Workload\nmetadata: {name: db, uid: u}\nspec: {addresses: [10.0.0.1]}\n";
+    assert_eq!(rig.set("vm.yaml", vm), ["+workload db \"u\""]);
+    assert_eq!(rig.warnings(), [""; 0]);
+    let pod = "kind: Pod\nmetadata: {name: db, uid: v}\n";
+    assert_eq!(rig.set("pod.yaml", pod), ["+pod db \"v\""]);
+    assert_eq!(
+        rig.warnings(),
+        [
+            "Workload default/db: metadata.name: a pod of the namespace has this name; the pod is in force"
+        ]
+    );
+    // one UID is one endpoint: the pod's
+    assert_eq!(
+        rig.set("pod.yaml", "kind: Pod\nmetadata: {name: other, uid: u}\n"),
+        ["-pod db", "+pod other \"u\"", "+workload db \"\""]
+    );
+    assert_eq!(rig.remove("vm.yaml"), ["-workload db"]);
 }

@@ -135,7 +135,7 @@ fn ends(why: &Why, objects: &Objects) -> BTreeMap<String, bool> {
 /// The node whose switch has a port for this end.
 fn home(who: &Who, objects: &Objects) -> Option<String> {
     let (namespace, name) = (who.namespace.as_deref()?, who.pod.as_deref()?);
-    let pod = objects.world.pods.get(&(namespace.into(), name.into()))?;
+    let pod = objects.world.pod(&(namespace.into(), name.into()))?;
     (!pod.host_network && !pod.node.is_empty()).then(|| pod.node.to_string())
 }
 
