@@ -138,11 +138,11 @@ impl Fabric {
     /// been replaced by its endpoint's. `None`: the source is no workload port of that node.
     pub(crate) fn sent_on(&self, world: &World, c: &Connection) -> Option<bool> {
         let End::Pod { key, .. } = &c.src else { return None };
-        let pod = world.pods.get(key).filter(|p| !p.host_network)?;
+        let pod = world.pod(key).filter(|p| !p.host_network)?;
         self.tables.get(&*pod.node)?;
         let mac_of = |end: &End| match end {
             End::Pod { key, .. } => {
-                let to = &world.pods[key];
+                let to = world.pod(key).expect("an end of this world");
                 let (_, ports) = self.tables.get(&*to.node)?;
                 let mut all = ports.workloads.values();
                 let at = all.find(|p| (&p.namespace, &p.name) == (&key.0, &key.1))?;
