@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod flows;
+pub mod policy;
 
 const EXIT_CODES: &str = "Exit codes: 0 yes or allowed, 1 no or denied, 2 bad usage or input, 3 cannot tell,\n\
      4 no answer, 5 policies and switch disagree";
@@ -25,6 +26,7 @@ pub enum Command {
     Matrix(MatrixArgs),
     Flows(Box<flows::FlowsArgs>),
     Status(flows::StatusArgs),
+    Policy(policy::PolicyArgs),
 }
 
 /// Where objects come from.

@@ -63,6 +63,7 @@ pub async fn run_to(
         Command::Matrix(args) => cmd::matrix::run(args, &mut out).await,
         Command::Flows(args) => cmd::flows::run(*args, &mut out).await,
         Command::Status(args) => cmd::status::run(args, &mut out).await,
+        Command::Policy(args) => cmd::policy::run(args, &mut out).await,
     };
     result.unwrap_or_else(|failure: Failure| {
         out.remark(&format!("error: {failure}"));

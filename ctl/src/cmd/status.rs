@@ -94,7 +94,7 @@ fn late(pending: &[String], nodes: &[NodeStatus]) -> String {
     all.join(", ")
 }
 
-fn data(status: &StatusReply) -> Value {
+pub(crate) fn data(status: &StatusReply) -> Value {
     let nodes: Vec<Value> = status
         .nodes
         .iter()

@@ -30,10 +30,7 @@ fn at(status: &StatusReply, now: i64) -> String {
         }
     }
     out.push('\n');
-    let rows: Vec<Vec<String>> = status.policies.iter().map(|p| policy(p, &status.nodes)).collect();
-    let heads = ["NAMESPACE", "NAME", "KIND", "GEN", "REALIZED", "P50", "P99", "STATE"];
-    let right = [false, false, false, true, true, true, true, false];
-    out.push_str(&columns(&heads, &rows, &right));
+    out.push_str(&policies(status));
     if !status.warnings.is_empty() {
         out.push('\n');
     }
@@ -42,6 +39,14 @@ fn at(status: &StatusReply, now: i64) -> String {
         out.push_str(&format!("warning  {}{field}: {}\n", w.object, w.message));
     }
     out
+}
+
+/// The table of policies.
+pub(crate) fn policies(status: &StatusReply) -> String {
+    let rows: Vec<Vec<String>> = status.policies.iter().map(|p| policy(p, &status.nodes)).collect();
+    let heads = ["NAMESPACE", "NAME", "KIND", "GEN", "REALIZED", "P50", "P99", "STATE"];
+    let right = [false, false, false, true, true, true, true, false];
+    columns(&heads, &rows, &right)
 }
 
 fn node(n: &NodeStatus, status: &StatusReply, now: i64) -> Vec<String> {
