@@ -11,12 +11,14 @@ use tracing::{error, info, warn};
 use weir_ovsdb::op::{Condition, Mutation, Operation, Row};
 use weir_ovsdb::vswitch::{self, Vswitch};
 use weir_runtime::admin::{Admin, Listener};
+use weir_runtime::metrics::Seconds;
 use weir_runtime::ready::Ready;
 use weir_runtime::task::{EndReason, TaskSet};
 use weir_runtime::{log, signal};
 
 use crate::args::{AdminAddress, Run};
 use crate::inspect::{Inspector, state_text};
+use crate::metrics::metrics;
 use crate::pipeline::{PipelineConfig, table};
 use crate::reconcile::{
     ASKS, Config, Inputs, Outputs, Overview, Reconciler, SECURE, keep_secure, name_tables,
@@ -127,18 +129,26 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     };
     let inputs =
         Inputs { sessions: session.clone(), picture: vswitch.watch(), events: event, asks: ask };
-    let outputs = Outputs { uplink: outbox.clone(), saver, ready: ready.clone(), overview };
+    let bundles = Seconds::default();
+    let outputs = Outputs {
+        uplink: outbox.clone(),
+        saver,
+        ready: ready.clone(),
+        overview,
+        bundles: bundles.clone(),
+    };
     let reconciler = Reconciler::new(config, inputs, outputs, stored);
     tasks.spawn("reconcile", reconciler.run(drain.clone()));
     tasks.spawn("openflow", until(drain.clone(), switch::keep(mgmt, sessions)));
 
+    let credentials = args.controller.credentials();
+    let credentials = credentials.context("--cert and --key are missing, or --token")?;
     let uplink = Uplink {
         config: UplinkConfig {
             node: args.node.clone(),
             controllers: args.controller.controller.clone(),
             ca: args.controller.ca.clone(),
-            cert: args.controller.cert.clone(),
-            key: args.controller.key.clone(),
+            credentials,
             server_name: args.controller.server_name.clone(),
             backoff: BACKOFF,
         },
@@ -170,7 +180,12 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
 
     if let Some(address) = &args.admin {
         let listener = listen(address).await.with_context(|| format!("--admin {address:?}"))?;
-        let admin = Admin::new(ready).debug_state(move || state_text(&seen, &uplink_seen));
+        let picture = vswitch.watch();
+        let ovsdb = move || picture.borrow().is_some();
+        let metrics = metrics(seen.clone(), uplink_seen.clone(), ovsdb, &bundles);
+        let admin = Admin::new(ready)
+            .metrics(move || metrics.encode())
+            .debug_state(move || state_text(&seen, &uplink_seen));
         tasks.spawn("admin", admin.serve(listener, drain.clone()));
     }
 

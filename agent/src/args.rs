@@ -10,6 +10,7 @@ use weir_runtime::log::LogFormat;
 
 use crate::ports::{PortConfig, PortKeys};
 use crate::sweep::Control;
+use crate::uplink::Credentials;
 
 /// Enforces policies on the Open vSwitch bridge of one node.
 #[derive(Clone, Debug, Parser)]
@@ -53,21 +54,26 @@ pub struct Run {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Controller")]
 pub struct ControllerArgs {
-    /// Where a controller listens. Once per replica.
+    /// Where a controller listens. Once per replica; a name with several addresses stands for one replica at each.
     #[arg(long, required = true, value_name = "https://HOST:PORT", value_parser = https)]
     pub controller: Vec<String>,
 
-    /// Certificates of who may sign the controller's certificate (PEM).
+    /// Certificates of who may sign the controller's certificate (PEM). Read for each connection.
     #[arg(long, value_name = "FILE")]
     pub ca: PathBuf,
 
-    /// Certificate of this node (PEM).
-    #[arg(long, value_name = "FILE")]
-    pub cert: PathBuf,
+    /// Certificate of this node (PEM). Read for each connection.
+    #[arg(long, value_name = "FILE", requires = "key", required_unless_present = "token")]
+    pub cert: Option<PathBuf>,
 
     /// Private key of this node (PEM).
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+
+    /// Instead of a certificate: a ServiceAccount token bound to this node, as the kubelet keeps it in a file. Read for
+    /// each connection.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cert", "key"])]
+    pub token: Option<PathBuf>,
 
     /// Name in the controller's certificate, where it is not the URL's host.
     #[arg(long, value_name = "NAME")]
@@ -128,6 +134,19 @@ pub struct BridgeArgs {
     /// How often the bridge is compared with what it should be. Units: seconds.
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     pub drift_interval: Duration,
+}
+
+impl ControllerArgs {
+    /// How we say who we are. `None` cannot be: the parser wants one or the other.
+    pub fn credentials(&self) -> Option<Credentials> {
+        match (&self.token, &self.cert, &self.key) {
+            (Some(token), ..) => Some(Credentials::Token(token.clone())),
+            (None, Some(cert), Some(key)) => {
+                Some(Credentials::Certificate { cert: cert.clone(), key: key.clone() })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl BridgeArgs {

@@ -8,7 +8,7 @@
 //! The middle is pure: [`classes`], [`flows`], [`desired`], [`diff`] and the [`pipeline`] they write are functions of
 //! their inputs; [`interp`] runs packets through a flow table as OVS does, for tests and tools. The edges own the
 //! connections: [`ports`] reads OVSDB, [`uplink`] follows the controller, [`switch`] talks OpenFlow, and [`reconcile`] is
-//! the single writer that ties them together.
+//! the single writer that ties them together. [`metrics`] is for Prometheus.
 
 pub mod app;
 pub mod args;
@@ -20,6 +20,7 @@ pub mod flow;
 pub mod flows;
 pub mod inspect;
 pub mod interp;
+pub mod metrics;
 pub mod pipeline;
 pub mod ports;
 pub mod reconcile;

@@ -50,6 +50,7 @@ use weir_policy::ids::{Canonical, ContentHash, PolicyKey};
 use weir_policy::port::Protocol;
 use weir_policy::state::{Change, NodeState, Touched};
 use weir_runtime::backoff::Backoff;
+use weir_runtime::metrics::Seconds;
 use weir_runtime::ready::{Gate, Ready};
 
 use crate::classes::numbers_from;
@@ -113,6 +114,8 @@ pub struct Outputs<U> {
     pub saver: Saver,
     pub ready: Ready,
     pub overview: watch::Sender<Overview>,
+    /// How long each bundle took.
+    pub bundles: Seconds,
 }
 
 /// Why the switch is to be dumped and compared as a whole.
@@ -203,6 +206,7 @@ pub struct Reconciler<S, U> {
     uplink: U,
     saver: Saver,
     gates: Gates,
+    bundles: Seconds,
     overview: watch::Sender<Overview>,
 
     // what was heard
@@ -268,6 +272,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             uplink: outputs.uplink,
             saver: outputs.saver,
             gates,
+            bundles: outputs.bundles,
             overview: outputs.overview,
             session: None,
             ports: None,

@@ -5,6 +5,7 @@
 
 pub mod decode;
 mod outbox;
+mod replicas;
 mod stream;
 
 use std::path::PathBuf;
@@ -13,17 +14,18 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tracing::{info, warn};
 use weir_api::v1;
 use weir_api::version::TooOld;
 use weir_ovsdb::vswitch::SwitchState;
-use weir_policy::ids::Canonical;
 use weir_policy::state::{Change, NodeState};
 use weir_runtime::backoff::Backoff;
 
 pub use decode::Refusal;
 pub use outbox::{Outbox, Outcome, Report};
+use replicas::{Replica, Replicas};
 
 use crate::seam::chain;
 
@@ -49,14 +51,22 @@ pub struct UplinkConfig {
     pub node: String,
     /// `https://host:port`, one per replica.
     pub controllers: Vec<String>,
-    /// PEM files. Read for each connection, so that a renewed certificate needs no restart.
+    /// PEM. This and the credentials are read for each connection, so that renewed ones need no restart.
     pub ca: PathBuf,
-    pub cert: PathBuf,
-    pub key: PathBuf,
+    pub credentials: Credentials,
     /// The name in the controller's certificate, where it is not the URL's host.
     pub server_name: Option<String>,
     /// Pauses between two attempts.
     pub backoff: (Duration, Duration),
+}
+
+/// How we say who we are. The controller says so by its certificate in any case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// PEM files.
+    Certificate { cert: PathBuf, key: PathBuf },
+    /// A file with a ServiceAccount token.
+    Token(PathBuf),
 }
 
 /// What the controller said, complete enough to be applied.
@@ -101,6 +111,8 @@ pub struct UplinkStatus {
 pub enum UplinkError {
     #[error("{path} cannot be read", path = path.display())]
     File { path: PathBuf, source: std::io::Error },
+    #[error("{path} is no token", path = path.display())]
+    Token { path: PathBuf },
     #[error("controller {0:?} is not https://HOST:PORT")]
     NotHttps(String),
     #[error("connecting failed")]
@@ -155,20 +167,12 @@ impl Uplink {
         drop(tokio::time::timeout(VERSION_PATIENCE, picture).await);
 
         let mut backoff = Backoff::new(self.config.backoff.0, self.config.backoff.1);
-        // agents spread over the replicas, and each begins with the same one every time
-        let mut name = Canonical::new("weir/uplink/1");
-        name.str(&self.config.node);
-        let start = name.finish().word32(0) as usize;
-        let mut number = 0;
-        for turn in 0_usize.. {
-            let count = self.config.controllers.len().max(1);
-            let at = start.wrapping_add(turn) % count;
-            let Some(controller) = self.config.controllers.get(at).cloned() else {
-                return std::future::pending().await;
-            };
-            number += 1;
+        let mut replicas = Replicas::new(&self.config);
+        for number in 1.. {
+            let replica = replicas.next(&self.config).await;
+            let controller = replica.to_string();
             let mut synced = false;
-            let ended = Box::pin(self.follow(&controller, number, &mut synced)).await;
+            let ended = Box::pin(self.follow(&replica, number, &mut synced)).await;
             let error = match ended {
                 Ok(()) => "the controller ended the stream".to_owned(),
                 Err(UplinkError::Stopped) => return,
@@ -191,11 +195,11 @@ impl Uplink {
 
     async fn follow(
         &self,
-        controller: &str,
+        replica: &Replica,
         number: u64,
         synced: &mut bool,
     ) -> Result<(), UplinkError> {
-        let channel = self.connect(controller).await?;
+        let (channel, token) = self.connect(replica).await?;
         let version = self.picture.borrow().as_ref().map(|p| p.system.ovs_version.clone());
         let hello = v1::Hello {
             node: self.config.node.clone(),
@@ -203,30 +207,38 @@ impl Uplink {
             protocol: weir_api::version::PROTOCOL,
             ovs_version: version.unwrap_or_default(),
         };
-        let stream = stream::open(channel, hello).await?;
-        info!(controller, "connected to the controller");
+        let stream = stream::open(channel, hello, token).await?;
+        info!(controller = %replica, "connected to the controller");
         self.status.send_replace(UplinkStatus {
-            controller: controller.to_owned(),
+            controller: replica.to_string(),
             connected: true,
             last_error: None,
         });
         stream.run(number, self, synced).await
     }
 
-    async fn connect(&self, controller: &str) -> Result<Channel, UplinkError> {
-        let not_https = || UplinkError::NotHttps(controller.to_owned());
+    async fn connect(
+        &self,
+        replica: &Replica,
+    ) -> Result<(Channel, Option<AsciiMetadataValue>), UplinkError> {
+        let not_https = || UplinkError::NotHttps(replica.url.clone());
         // policies are not to be had in the clear, nor from whoever answers
-        if !controller.starts_with("https://") {
+        if !replica.url.starts_with("https://") {
             return Err(not_https());
         }
-        let [ca, cert, key] = [&self.config.ca, &self.config.cert, &self.config.key];
-        let mut tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read(ca).await?))
-            .identity(Identity::from_pem(read(cert).await?, read(key).await?));
-        if let Some(name) = &self.config.server_name {
+        let ca = read(&self.config.ca).await?;
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+        let mut token = None;
+        match &self.config.credentials {
+            Credentials::Certificate { cert, key } => {
+                tls = tls.identity(Identity::from_pem(read(cert).await?, read(key).await?));
+            }
+            Credentials::Token(path) => token = Some(bearer(path).await?),
+        }
+        if let Some(name) = self.config.server_name.as_ref().or(replica.host.as_ref()) {
             tls = tls.domain_name(name);
         }
-        let endpoint = Endpoint::from_shared(controller.to_owned())
+        let endpoint = Endpoint::from_shared(replica.target())
             .map_err(|_| not_https())?
             .tls_config(tls)?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -236,13 +248,27 @@ impl Uplink {
             .tcp_nodelay(true);
         // connect_timeout is for TCP alone
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
-        Ok(connecting.await.map_err(|_| UplinkError::NoAnswer)??)
+        Ok((connecting.await.map_err(|_| UplinkError::NoAnswer)??, token))
     }
 }
 
 async fn read(path: &PathBuf) -> Result<Vec<u8>, UplinkError> {
     let file = |source| UplinkError::File { path: path.clone(), source };
     tokio::fs::read(path).await.map_err(file)
+}
+
+/// `Bearer TOKEN`.
+async fn bearer(path: &PathBuf) -> Result<AsciiMetadataValue, UplinkError> {
+    let no_token = || UplinkError::Token { path: path.clone() };
+    let text = String::from_utf8(read(path).await?).map_err(|_| no_token())?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(no_token());
+    }
+    let mut value: AsciiMetadataValue = format!("Bearer {text}").parse().map_err(|_| no_token())?;
+    // not to be shown by whoever prints the request
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 #[cfg(test)]

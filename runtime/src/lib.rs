@@ -2,7 +2,8 @@
 //!
 //! - [`task`]: named tasks that somebody owns; [`signal`]: the first signal drains, the second aborts
 //! - [`ready`]: readiness as a set of named gates; [`admin`]: health, metrics and state over HTTP
-//! - [`clock`], [`backoff`]: time as a parameter, pauses with jitter; [`log`]: set-up of tracing
+//! - [`metrics`]: numbers for Prometheus; [`log`]: set-up of tracing
+//! - [`clock`], [`backoff`]: time as a parameter, pauses with jitter
 //!
 //! It knows nothing of policies, Kubernetes or Open vSwitch, and stays small.
 
@@ -12,6 +13,7 @@ pub mod admin;
 pub mod backoff;
 pub mod clock;
 pub mod log;
+pub mod metrics;
 pub mod ready;
 pub mod signal;
 pub mod task;

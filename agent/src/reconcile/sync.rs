@@ -146,7 +146,10 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             if changes.is_empty() {
                 return Ok(());
             }
-            let (index, reason) = match session.commit(Arc::clone(&changes)).await {
+            let start = Instant::now();
+            let committed = session.commit(Arc::clone(&changes)).await;
+            self.bundles.observe(start.elapsed());
+            let (index, reason) = match committed {
                 Ok(()) => {
                     self.counters.bundles += 1;
                     self.counters.changes += changes.len() as u64;

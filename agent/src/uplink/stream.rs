@@ -2,8 +2,9 @@
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
+use tonic::{Request, Streaming};
 use weir_api::v1;
 use weir_api::v1::distribution_client::DistributionClient;
 use weir_api::version::{MAX_TO_AGENT, MAX_TO_CONTROLLER, agree};
@@ -22,7 +23,11 @@ pub(super) struct Stream {
 }
 
 /// Says hello and waits for the controller to take us.
-pub(super) async fn open(channel: Channel, hello: v1::Hello) -> Result<Stream, UplinkError> {
+pub(super) async fn open(
+    channel: Channel,
+    hello: v1::Hello,
+    token: Option<AsciiMetadataValue>,
+) -> Result<Stream, UplinkError> {
     let (outbound, messages) = mpsc::channel(OUTBOUND);
     let hello = v1::AgentMessage { kind: Some(v1::agent_message::Kind::Hello(hello)) };
     // an empty queue has room for it
@@ -30,7 +35,11 @@ pub(super) async fn open(channel: Channel, hello: v1::Hello) -> Result<Stream, U
     let mut client = DistributionClient::new(channel)
         .max_decoding_message_size(MAX_TO_AGENT)
         .max_encoding_message_size(MAX_TO_CONTROLLER);
-    let answer = client.follow(ReceiverStream::new(messages));
+    let mut request = Request::new(ReceiverStream::new(messages));
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", token);
+    }
+    let answer = client.follow(request);
     let answer = tokio::time::timeout(CONNECT_TIMEOUT, answer)
         .await
         .map_err(|_| UplinkError::NoAnswer)??;

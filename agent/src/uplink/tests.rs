@@ -8,7 +8,7 @@ use weir_policy::ids::{GroupId, PolicyKey};
 use weir_policy::state::NodeInfo;
 
 use super::*;
-use peer::{Agent, Authority, Controller};
+use peer::{Agent, Authority, Callers, Controller};
 
 fn node(name: &str) -> Change {
     Change::Node(NodeInfo { name: name.into(), addresses: BTreeSet::new() })
@@ -228,8 +228,10 @@ async fn files_that_are_missing_and_urls_without_tls_are_named() {
         node: "n1".to_owned(),
         controllers: vec!["https://127.0.0.1:1".to_owned()],
         ca: missing.join("ca.pem"),
-        cert: missing.join("n1.pem"),
-        key: missing.join("n1.key"),
+        credentials: Credentials::Certificate {
+            cert: missing.join("n1.pem"),
+            key: missing.join("n1.key"),
+        },
         server_name: None,
         backoff: (Duration::from_millis(1), Duration::from_millis(20)),
     };
@@ -238,4 +240,32 @@ async fn files_that_are_missing_and_urls_without_tls_are_named() {
     let plain = UplinkConfig { controllers: vec!["http://127.0.0.1:1".to_owned()], ..config };
     let mut agent = Agent::with(plain, tempfile::tempdir().unwrap());
     agent.error("is not https://HOST:PORT").await;
+}
+
+#[tokio::test]
+async fn a_token_is_read_for_each_connection_and_shown_to_every_address_of_a_name() {
+    let authority = Authority::new();
+    let mut controller = Controller::start_for(&authority, Callers::Any, "localhost").await;
+    let files = tempfile::tempdir().unwrap();
+    let token = files.path().join("token");
+    let ca = files.path().join("ca.pem");
+    std::fs::write(&ca, &authority.pem).unwrap();
+    std::fs::write(&token, "  ").unwrap();
+    let config = UplinkConfig {
+        node: "n1".to_owned(),
+        controllers: vec![format!("https://localhost:{}", controller.address.port())],
+        ca,
+        credentials: Credentials::Token(token.clone()),
+        server_name: None,
+        backoff: (Duration::from_millis(1), Duration::from_millis(20)),
+    };
+    let mut agent = Agent::with(config, files);
+    agent.error("is no token").await;
+    std::fs::write(&token, "first\n").unwrap();
+    let peer = controller.accept().await;
+    assert_eq!(peer.authorization.as_deref(), Some("Bearer first"));
+    assert!(agent.status.borrow().controller.ends_with("(127.0.0.1)"));
+    std::fs::write(&token, "second").unwrap();
+    drop(peer);
+    assert_eq!(controller.accept().await.authorization.as_deref(), Some("Bearer second"));
 }

@@ -23,6 +23,8 @@ type Answer = Result<v1::ControllerMessage, Status>;
 pub(super) struct Peer {
     inbound: Streaming<v1::AgentMessage>,
     outbound: mpsc::Sender<Answer>,
+    /// What came with the request.
+    pub(super) authorization: Option<String>,
 }
 
 impl Peer {
@@ -97,7 +99,9 @@ impl Distribution for Handover {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let (outbound, answers) = mpsc::channel(64);
-        let peer = Peer { inbound: request.into_inner(), outbound };
+        let authorization = request.metadata().get("authorization");
+        let authorization = authorization.and_then(|a| Some(a.to_str().ok()?.to_owned()));
+        let peer = Peer { inbound: request.into_inner(), outbound, authorization };
         self.0.send(peer).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(answers.into()))
     }
@@ -127,6 +131,13 @@ impl Authority {
     }
 }
 
+/// Whom a controller takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Callers {
+    Certified,
+    Any,
+}
+
 /// A controller that takes certificates of `authority` and calls itself `controller.test`.
 pub(super) struct Controller {
     pub address: SocketAddr,
@@ -136,13 +147,19 @@ pub(super) struct Controller {
 
 impl Controller {
     pub(super) async fn start(authority: &Authority) -> Self {
+        Self::start_for(authority, Callers::Certified, "controller.test").await
+    }
+
+    /// One that calls itself otherwise, and takes others.
+    pub(super) async fn start_for(authority: &Authority, callers: Callers, name: &str) -> Self {
         let (handover, peers) = mpsc::channel(8);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (cert, key) = authority.sign("controller.test");
-        let tls = ServerTlsConfig::new()
-            .identity(Identity::from_pem(cert, key))
-            .client_ca_root(Certificate::from_pem(&authority.pem));
+        let (cert, key) = authority.sign(name);
+        let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(cert, key));
+        if callers == Callers::Certified {
+            tls = tls.client_ca_root(Certificate::from_pem(&authority.pem));
+        }
         let service =
             DistributionServer::new(Handover(handover)).max_encoding_message_size(64 << 20);
         let server = Server::builder().tls_config(tls).unwrap().add_service(service);
@@ -188,8 +205,10 @@ impl Agent {
             node: "n1".to_owned(),
             controllers,
             ca: file("ca.pem", &authority.pem),
-            cert: file("n1.pem", &cert),
-            key: file("n1.key", &key),
+            credentials: Credentials::Certificate {
+                cert: file("n1.pem", &cert),
+                key: file("n1.key", &key),
+            },
             server_name: Some("controller.test".to_owned()),
             backoff: (Duration::from_millis(1), Duration::from_millis(20)),
         };
