@@ -1,14 +1,16 @@
 //! Wiring: makes the parts, connects them, and waits for a signal or for the end of any of them.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use weir_runtime::admin::{Admin, Listener};
@@ -16,14 +18,26 @@ use weir_runtime::ready::{Gate, Ready};
 use weir_runtime::task::{EndReason, TaskSet};
 use weir_runtime::{log, signal};
 
-use crate::args::{Pki, Run, Source};
+use crate::args::{Pki, Run, Source, TlsArgs};
+use crate::certs::{self, Own};
+use crate::cluster;
+use crate::lease::{self, Candidate};
+use crate::metrics::metrics;
+use crate::peers::{self, Peers, Presence};
 use crate::pki::{self, Files, Init};
 use crate::publish::{Handle, Hub};
-use crate::serve::{self, Refusals, Tls};
+use crate::serve::{self, Clients, Reception, Refusals, Tokens};
 use crate::source::{self, dir};
+use crate::status::Writer;
 
 /// For streams and requests under way after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How often certificate files are looked at.
+const FILES: Duration = Duration::from_secs(10);
+/// Between two walks over all policies for their status.
+const STATUS: Duration = Duration::from_secs(1);
+/// Weir's namespace, where nothing says otherwise.
+const NAMESPACE: &str = "weir-system";
 
 /// What a controller needs.
 #[derive(Clone)]
@@ -31,8 +45,23 @@ pub struct Config {
     pub source: Source,
     /// Port 0 lets the system choose.
     pub listen: SocketAddr,
-    pub tls: Tls,
+    pub certificates: Certificates,
+    /// Judges agents that have no certificate.
+    pub tokens: Option<Tokens>,
+    /// The cluster to watch, for [`Source::Kube`].
+    pub client: Option<kube::Client>,
+    /// Writes status, while it holds the Lease.
+    pub candidate: Option<Candidate>,
+    /// Makes this replica known to others; the address may be that of `listen`, once that is known.
+    pub presence: Option<Presence>,
     pub admin: Option<SocketAddr>,
+}
+
+/// Where the certificate of the listening socket comes from.
+#[derive(Clone)]
+pub enum Certificates {
+    Files(certs::Files),
+    Own(Own),
 }
 
 /// The addresses in use.
@@ -85,6 +114,12 @@ pub struct Running {
 pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<Running> {
     let ready = Ready::new();
     let (source_gate, serve_gate) = (ready.gate("source"), ready.gate("serve"));
+    let certificate_gate = ready.gate("certificate");
+    let clients = if config.tokens.is_some() { Clients::Any } else { Clients::Certified };
+    let (certificates, tls) = watch::channel(None);
+    if let Certificates::Files(files) = &config.certificates {
+        certificates.send_replace(Some(files.load(clients)?));
+    }
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", config.listen))?;
@@ -103,22 +138,71 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
     let (feed, intake) = source::line();
     let (hub, handle) = Hub::new(intake, &config.source.to_string());
     let refusals = Arc::new(Refusals::default());
-    match config.source {
-        Source::Directory(path) => {
-            tasks.spawn(
-                "source",
-                until(drain.clone(), dir::run(path, dir::Options::default(), feed, source_gate)),
+    match (config.source, config.client) {
+        (Source::Directory(path), _) => {
+            let source = dir::run(path, dir::Options::default(), feed, source_gate);
+            tasks.spawn("source", until(drain.clone(), source));
+        }
+        (Source::Kube, Some(client)) => {
+            let source =
+                source::kube::run(client, source::kube::Options::default(), feed, source_gate);
+            tasks.spawn("source", until(drain.clone(), source));
+        }
+        (Source::Kube, None) => return Err(anyhow!("--source kube needs a cluster")),
+    }
+    let mut towards = None;
+    match config.certificates {
+        Certificates::Files(files) => {
+            let follow = async move {
+                certificate_gate.open();
+                files.follow(clients, certificates).await;
+            };
+            tasks.spawn("certificates", until(drain.clone(), follow));
+        }
+        Certificates::Own(mut own) => {
+            if let Some(presence) = &config.presence {
+                let (to, credentials) = watch::channel(None);
+                own.towards = Some((presence.id.clone(), to));
+                towards = Some(credentials);
+            }
+            let follow = own.follow(certificates, certificate_gate);
+            tasks.spawn("certificates", until(drain.clone(), follow));
+        }
+    }
+    let mut peers = None;
+    if let (Some(mut presence), Some(credentials)) = (config.presence, towards) {
+        if presence.address.is_empty() && !listen.ip().is_unspecified() {
+            presence.address = listen.to_string();
+        }
+        if presence.address.is_empty() {
+            warn!(
+                "other replicas cannot reach this one without --advertise, and count its nodes as away"
             );
         }
+        let (found, others) = watch::channel(Vec::new());
+        peers = Some(Peers::new(others, credentials));
+        tasks.spawn("presence", presence.run(found, drain.clone()));
+    }
+    let mut leads_here = None;
+    if let Some(candidate) = config.candidate {
+        let (leads, leading) = watch::channel(false);
+        leads_here = Some(leading.clone());
+        let (client, hub) = (candidate.client.clone(), handle.clone());
+        let writer = Writer { client, hub, leading, peers: peers.clone(), pace: STATUS };
+        tasks.spawn("status", until(drain.clone(), writer.run()));
+        tasks.spawn("lease", candidate.run(leads, drain.clone()));
     }
     tasks.spawn("hub", until(drain.clone(), hub.run()));
     tasks.spawn("ready", until(drain.clone(), open_when_synced(handle.clone(), serve_gate)));
+    let reception = Reception { tls, tokens: config.tokens, peers };
     let serving =
-        serve::serve(listener, config.tls, handle.clone(), Arc::clone(&refusals), drain.clone());
+        serve::serve_all(listener, reception, handle.clone(), Arc::clone(&refusals), drain.clone());
     tasks.spawn_fallible("serve", async { serving.await.map_err(anyhow::Error::from) });
     if let Some(listener) = admin {
         let (hub, refusals) = (handle.clone(), Arc::clone(&refusals));
+        let metrics = metrics(&hub, &refusals, leads_here);
         let admin = Admin::new(ready.clone())
+            .metrics(move || metrics.encode())
             .debug_state(move || format!("{}{}", hub.describe(), refusals.describe()));
         tasks.spawn("admin", admin.serve(listener, drain.clone()));
     }
@@ -165,19 +249,13 @@ impl Running {
 /// Errors: arguments that cannot be used, an address that cannot be had, the end of a task.
 pub async fn run(args: Run) -> anyhow::Result<()> {
     log::init(args.log_format, "info").context("logging")?;
-    let read = |path: &PathBuf, flag: &str| {
-        fs::read(path).with_context(|| format!("{flag} {} cannot be read", path.display()))
-    };
-    let tls = Tls {
-        cert: read(&args.tls_cert, "--tls-cert")?,
-        key: read(&args.tls_key, "--tls-key")?,
-        client_ca: read(&args.client_ca, "--client-ca")?,
-    };
+    // one provider for all TLS; an error says that there is one already
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let config = configure(&args).await?;
     let drain = CancellationToken::new();
     let signals = signal::listen(drain.clone()).context("signal handlers")?;
     // not one of the tasks to wait for: it hears the second signal while they drain
     let _signals = weir_runtime::task::spawn("signals", signals);
-    let config = Config { source: args.source, listen: args.listen, tls, admin: args.admin };
     info!(source = %config.source, version = env!("CARGO_PKG_VERSION"), "starting");
     let running = start(config, drain).await?;
     let Addresses { listen, admin } = running.addresses;
@@ -187,6 +265,62 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     }
     info!(%listen, admin = admin.map(|a| a.to_string()), "listening");
     running.wait().await
+}
+
+/// What the arguments come to.
+///
+/// Errors: arguments that do not go together, a kubeconfig that cannot be used.
+pub async fn configure(args: &Run) -> anyhow::Result<Config> {
+    let source = args.source().map_err(|reason| anyhow!(reason))?;
+    let TlsArgs { tls_cert, tls_key, client_ca, serve_host } = args.tls.clone();
+    let files = tls_cert.zip(tls_key).map(|(cert, key)| {
+        let client_ca = client_ca.clone();
+        Certificates::Files(certs::Files { cert, key, client_ca, every: FILES })
+    });
+    let (listen, admin) = (args.listen, args.admin);
+    if source != Source::Kube {
+        let certificates = files.context("--tls-cert and --tls-key are missing")?;
+        let (tokens, client, candidate, presence) = (None, None, None, None);
+        let config =
+            Config { source, listen, certificates, tokens, client, candidate, presence, admin };
+        return Ok(config);
+    }
+    let client = cluster::client(args.kubeconfig.as_deref()).await?;
+    let of_cluster = &args.cluster;
+    let namespace = of_cluster.namespace.clone().or_else(cluster::own_namespace);
+    let namespace = namespace.unwrap_or_else(|| NAMESPACE.to_owned());
+    let account = of_cluster.agent_account.as_str();
+    let (of, account) = account.split_once(':').unwrap_or((&namespace, account));
+    let tokens = Tokens::new(client.clone(), &of_cluster.token_audience, of, account);
+    let certificates = files.unwrap_or_else(|| {
+        Certificates::Own(Own {
+            client: client.clone(),
+            namespace: namespace.clone(),
+            hosts: serve_host,
+            client_ca,
+            pace: certs::Pace::default(),
+            towards: None,
+        })
+    });
+    // a replica that comes back under its old name is another one
+    let id = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+    let host = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = of_cluster.replica.clone().or_else(host).unwrap_or_default();
+    let candidate = (!of_cluster.no_status).then(|| Candidate {
+        client: client.clone(),
+        namespace: namespace.clone(),
+        identity: format!("{}_{id}", name.trim()),
+        pace: lease::Pace::default(),
+    });
+    let presence = Some(Presence {
+        client: client.clone(),
+        namespace,
+        id,
+        address: of_cluster.advertise.clone().unwrap_or_default(),
+        pace: peers::Pace::default(),
+    });
+    let (tokens, client) = (Some(tokens), Some(client));
+    Ok(Config { source, listen, certificates, tokens, client, candidate, presence, admin })
 }
 
 /// Makes certificates, and says which.

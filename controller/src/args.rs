@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use weir_runtime::log::LogFormat;
 
+use crate::cluster;
+
 /// Works out what each node needs and serves it.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "weir-controller", version)]
@@ -25,27 +27,26 @@ pub enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub struct Run {
-    /// Where objects come from: `dir:PATH` is a directory of Kubernetes manifests, followed while it changes.
+    /// Where objects come from: `kube` is a Kubernetes API server, `dir:PATH` a directory of Kubernetes manifests, followed
+    /// while it changes [default: kube in a pod or with --kubeconfig].
     #[arg(long, value_name = "SOURCE")]
-    pub source: Source,
+    pub source: Option<Source>,
+
+    /// The cluster for `--source kube` [default: the one whose pod this is].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
 
     /// Address for agents and tools; port 0 lets the system choose.
     #[arg(long, value_name = "IP:PORT", default_value = "[::]:9443")]
     pub listen: SocketAddr,
 
-    /// Certificate of this controller (PEM).
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert: PathBuf,
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
-    /// Private key of this controller (PEM).
-    #[arg(long, value_name = "FILE")]
-    pub tls_key: PathBuf,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 
-    /// Certificates of who may sign certificates of nodes and operators (PEM).
-    #[arg(long, value_name = "FILE")]
-    pub client_ca: PathBuf,
-
-    /// Address of /livez, /readyz and /debug/state; none without it. Port 0 lets the system choose.
+    /// Address of /livez, /readyz, /metrics and /debug/state; none without it. Port 0 lets the system choose.
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<SocketAddr>,
 
@@ -58,10 +59,88 @@ pub struct Run {
     pub log_format: LogFormat,
 }
 
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Certificates")]
+pub struct TlsArgs {
+    /// Certificate of this controller (PEM), read again when it changes [default with kube: the controller issues its own,
+    /// from an authority in the Secret weir-ca].
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of this controller (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Certificates of who may sign certificates of nodes and operators (PEM), read again when they change [default with
+    /// kube: the authority in the Secret weir-ca].
+    #[arg(long, value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
+
+    /// A name or address for the certificate that the controller issues itself, beside weir-controller,
+    /// weir-controller.NAMESPACE.svc and localhost. Repeatable.
+    #[arg(long, value_name = "NAME|IP")]
+    pub serve_host: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct ClusterArgs {
+    /// Where Weir's own objects are: the Secret and ConfigMap weir-ca, the Lease [default: this pod's, else weir-system].
+    #[arg(long, env = "WEIR_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// What this replica is called in the Lease [default: the host name].
+    #[arg(long, env = "WEIR_REPLICA", value_name = "NAME")]
+    pub replica: Option<String>,
+
+    /// Where other replicas reach this one [default: the address of --listen, if it names one].
+    #[arg(long, env = "WEIR_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+
+    /// The ServiceAccount of agents, in Weir's namespace or as NAMESPACE:NAME. Its tokens speak for the nodes they are
+    /// bound to.
+    #[arg(long, value_name = "[NAMESPACE:]NAME", default_value = "weir-agent")]
+    pub agent_account: String,
+
+    /// What agents' tokens must have been made for.
+    #[arg(long, value_name = "AUDIENCE", default_value = "weir-controller")]
+    pub token_audience: String,
+
+    /// Do not write PolicyStatus objects.
+    #[arg(long)]
+    pub no_status: bool,
+}
+
+impl Run {
+    /// The source that was named, or goes without saying.
+    ///
+    /// Errors: a sentence, when there is none, or something does not go with it.
+    pub fn source(&self) -> Result<Source, String> {
+        let source = match &self.source {
+            Some(source) => source.clone(),
+            None if self.kubeconfig.is_some() || cluster::is_inside() => Source::Kube,
+            None => return Err("--source is missing: kube or dir:PATH".to_owned()),
+        };
+        if source == Source::Kube {
+            return Ok(source);
+        }
+        if self.kubeconfig.is_some() {
+            return Err(format!("--kubeconfig does not go with --source {source}"));
+        }
+        let TlsArgs { tls_cert, client_ca, .. } = &self.tls;
+        if tls_cert.is_none() || client_ca.is_none() {
+            let needs = "needs --tls-cert, --tls-key and --client-ca";
+            return Err(format!("--source {source} {needs}; `weir-controller pki` makes them"));
+        }
+        Ok(source)
+    }
+}
+
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Directory(PathBuf),
+    Kube,
 }
 
 impl std::str::FromStr for Source {
@@ -70,9 +149,8 @@ impl std::str::FromStr for Source {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("dir", path)) if !path.is_empty() => Ok(Self::Directory(path.into())),
-            Some(("kube", _)) => Err("kube is not in this version; use dir:PATH".to_owned()),
-            _ if text == "kube" => Err("kube is not in this version; use dir:PATH".to_owned()),
-            _ => Err("it must be dir:PATH".to_owned()),
+            _ if text == "kube" => Ok(Self::Kube),
+            _ => Err("it must be kube or dir:PATH".to_owned()),
         }
     }
 }
@@ -81,6 +159,7 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Directory(path) => write!(f, "dir:{}", path.display()),
+            Self::Kube => f.write_str("kube"),
         }
     }
 }
@@ -145,15 +224,41 @@ mod tests {
         else {
             panic!("run is run");
         };
-        assert_eq!(run.source, Source::Directory("/etc/weir".into()));
-        assert_eq!(run.source.to_string(), "dir:/etc/weir");
+        assert_eq!(run.source(), Ok(Source::Directory("/etc/weir".into())));
         assert_eq!(run.log_format, LogFormat::Json);
+    }
+
+    fn source(flags: &str) -> Result<Source, String> {
+        let line = format!("weir-controller run {flags}");
+        match Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?.command {
+            Command::Run(run) => run.source(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_cluster_needs_no_files() {
+        let all = "--source kube --kubeconfig k --serve-host a --serve-host 10.0.0.1 --namespace weir --replica r1 --advertise 10.0.0.1:9443 \
+                   --agent-account other:agent --token-audience weir --no-status";
+        for flags in ["--source kube", "--kubeconfig k", all] {
+            assert_eq!(source(flags), Ok(Source::Kube), "{flags}");
+        }
     }
 
     #[test]
     fn sources_that_are_none() {
-        for text in ["", "dir", "dir:", "/etc/weir", "kube", "kube:x"] {
+        for text in ["", "dir", "dir:", "/etc/weir", "kube:x"] {
             assert!(text.parse::<Source>().is_err(), "{text:?}");
+        }
+        let tls = "--tls-cert c --tls-key k --client-ca a";
+        for (flags, words) in [
+            (tls.to_owned(), "--source is missing"),
+            ("--source dir:/m".to_owned(), "needs --tls-cert"),
+            (format!("--source dir:/m --kubeconfig k {tls}"), "does not go with"),
+            ("--source kube --tls-cert c".to_owned(), "--tls-key"),
+        ] {
+            let error = source(&flags).unwrap_err();
+            assert!(error.contains(words), "{flags}: {error}");
         }
     }
 

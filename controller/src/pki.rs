@@ -15,7 +15,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 
-use crate::serve::{NODE, OPERATOR};
+use crate::serve::{NODE, OPERATOR, REPLICA};
 
 /// How long an authority lasts. Units: days.
 const AUTHORITY_DAYS: i64 = 3650;
@@ -131,6 +131,8 @@ pub enum Role {
     Server(Vec<String>),
     Node(String),
     Operator(String),
+    /// A replica of the controller, towards others.
+    Replica(String),
 }
 
 /// From when until when a certificate counts. Units: days from today, which may be negative.
@@ -178,15 +180,27 @@ impl Authority {
             fs::read_to_string(path).map_err(|source| PkiError::Read { path: path.clone(), source })
         };
         let (cert, key) = (read(&files.cert)?, read(&files.key)?);
-        let failed = |source| PkiError::Authority { path: directory.to_owned(), source };
-        let pair = KeyPair::from_pem(&key).map_err(failed)?;
-        let issuer = Issuer::from_ca_cert_pem(&cert, pair).map_err(failed)?;
+        Self::from_pem(cert, key)
+            .map_err(|source| PkiError::Authority { path: directory.to_owned(), source })
+    }
+
+    /// The one with this certificate and key, PEM.
+    ///
+    /// Errors: those of the library, when one of them cannot be read.
+    pub fn from_pem(cert: String, key: String) -> Result<Self, rcgen::Error> {
+        let pair = KeyPair::from_pem(&key)?;
+        let issuer = Issuer::from_ca_cert_pem(&cert, pair)?;
         Ok(Self { cert, key, issuer })
     }
 
     /// Its certificate, PEM: what the other side must trust.
     pub fn certificate(&self) -> &str {
         &self.cert
+    }
+
+    /// Its key, PEM: whoever has it is the authority.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// A certificate of this authority.
@@ -197,6 +211,7 @@ impl Authority {
             Role::Server(_) => ("weir", "weir-controller", ExtendedKeyUsagePurpose::ServerAuth),
             Role::Node(name) => (NODE, named(name)?, ExtendedKeyUsagePurpose::ClientAuth),
             Role::Operator(name) => (OPERATOR, named(name)?, ExtendedKeyUsagePurpose::ClientAuth),
+            Role::Replica(name) => (REPLICA, named(name)?, ExtendedKeyUsagePurpose::ClientAuth),
         };
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished(organisation, name);

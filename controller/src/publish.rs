@@ -3,7 +3,7 @@
 //! Each change is encoded once and shared by every stream that needs it. A stream that does not keep up loses its queue
 //! and takes a fresh snapshot when it can, so that it holds up nobody and costs no memory meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -14,12 +14,14 @@ use tokio::time::Instant;
 use weir_api::convert::change_to_bytes;
 use weir_api::v1;
 use weir_api::version::MAX_TO_AGENT;
-use weir_policy::ids::Str;
+use weir_policy::ids::{PolicyKey, Str};
 use weir_policy::state::Change;
+use weir_runtime::metrics::Seconds;
 
 use crate::index::{Index, NodeSet, Output, Sizes, View};
+use crate::metrics::EventCounts;
 use crate::source::{Batch, Intake};
-use crate::status::{Hello, Tracker};
+use crate::status::{Hello, Page, Tracker};
 
 mod handle;
 
@@ -102,6 +104,9 @@ enum Request {
     Realized { node: u32, session: u64, at: Instant, report: v1::Realized },
     View(oneshot::Sender<View>),
     Status(oneshot::Sender<v1::StatusReply>),
+    Policies { from: usize, limit: usize, reply: oneshot::Sender<Page> },
+    Told { keys: Vec<PolicyKey>, nodes: bool, reply: oneshot::Sender<v1::ToldReply> },
+    Missing { keys: Vec<PolicyKey>, reply: oneshot::Sender<Vec<PolicyKey>> },
     Ask { node: String, question: Question, reply: oneshot::Sender<Result<(), QuestionError>> },
 }
 
@@ -118,6 +123,17 @@ pub struct Counters {
     pub snapshots_new: AtomicU64,
     /// Snapshots for streams that did not keep up.
     pub snapshots_slow: AtomicU64,
+    /// Reports of agents.
+    pub reports: AtomicU64,
+    /// Writes of status objects.
+    pub status_writes: AtomicU64,
+    pub events: EventCounts,
+    /// From a change seen by the source to its deltas in the queues of streams.
+    pub event_duration: Seconds,
+    /// Of the index alone.
+    pub compute_duration: Seconds,
+    /// From a change of a policy to the acknowledgement of one node.
+    pub realization: Seconds,
 }
 
 /// Sizes at one time.
@@ -127,6 +143,10 @@ pub struct Summary {
     pub synced: bool,
     pub sizes: Sizes,
     pub streams: usize,
+    /// Of these, the ones that wait for a snapshot because they did not keep up.
+    pub behind: usize,
+    /// Batches that wait for the index.
+    pub waiting: usize,
 }
 
 struct Subscriber {
@@ -159,6 +179,7 @@ impl Hub {
         let (summary_tx, summary_rx) = watch::channel(Summary::default());
         let counters = Arc::new(Counters::default());
         let waits_for = intake.waits_for.clone();
+        let warnings = intake.warnings.clone();
         let hub = Self {
             index: Index::new(),
             intake,
@@ -171,7 +192,7 @@ impl Hub {
             counters: Arc::clone(&counters),
             summary: summary_tx,
         };
-        (hub, Handle::new(request_tx, summary_rx, waits_for, counters))
+        (hub, Handle::new(request_tx, summary_rx, waits_for, counters, warnings))
     }
 
     /// Runs until the source or all handles are gone.
@@ -194,20 +215,29 @@ impl Hub {
     }
 
     fn summarise(&self) {
+        let alive = |s: &&Subscriber| s.alive.strong_count() > 0;
         let summary = Summary {
             revision: self.index.revision(),
             synced: self.index.is_synced(),
             sizes: self.index.sizes(),
-            streams: self.subscribers.values().filter(|s| s.alive.strong_count() > 0).count(),
+            streams: self.subscribers.values().filter(alive).count(),
+            behind: self.subscribers.values().filter(alive).filter(|s| s.deltas.is_none()).count(),
+            waiting: self.intake.batches.len(),
         };
         self.summary.send_if_modified(|old| std::mem::replace(old, summary) != summary);
     }
 
     fn take(&mut self, batch: Batch) {
+        for event in &batch.events {
+            self.counters.events.add(event);
+        }
+        let start = Instant::now();
         let output = self.index.apply(batch.events);
+        self.counters.compute_duration.observe(start.elapsed());
         Counters::add(&self.counters.batches, 1);
         self.tracker.sent(&output, batch.at, &self.index);
         self.send(output);
+        self.counters.event_duration.observe(batch.at.elapsed());
     }
 
     fn send(&mut self, output: Output) {
@@ -266,8 +296,12 @@ impl Hub {
                 let _ = reply.send(self.subscribe(session));
             }
             Request::Realized { node, session, at, report } => {
+                Counters::add(&self.counters.reports, 1);
                 if self.subscribers.get(&node).is_some_and(|s| s.session == session) {
-                    self.tracker.realized(node, at, report, &self.index);
+                    let took = self.tracker.realized(node, at, report, &self.index);
+                    for took in took {
+                        self.counters.realization.observe(took);
+                    }
                 }
             }
             Request::View(reply) => {
@@ -286,6 +320,30 @@ impl Hub {
                     message: w.message,
                 }));
                 let _ = reply.send(status);
+            }
+            Request::Policies { from, limit, reply } => {
+                let subscribers = &self.subscribers;
+                let connected =
+                    |n: u32| subscribers.get(&n).is_some_and(|s| s.alive.strong_count() > 0);
+                let _ = reply.send(self.tracker.page(&self.index, from, limit, connected));
+            }
+            Request::Told { keys, nodes, reply } => {
+                let connected: BTreeSet<u32> = self
+                    .subscribers
+                    .iter()
+                    .filter(|(_, s)| s.alive.strong_count() > 0)
+                    .map(|(node, _)| *node)
+                    .collect();
+                let mut told = self.tracker.told(&self.index, &keys, nodes, &connected);
+                // grows by one with each thing that can make a difference
+                let gone = self.sessions * 2 - connected.len() as u64;
+                let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                told.mark = read(&self.counters.batches) + read(&self.counters.reports) + gone;
+                let _ = reply.send(told);
+            }
+            Request::Missing { mut keys, reply } => {
+                keys.retain(|key| !self.index.has_policy(key));
+                let _ = reply.send(keys);
             }
             Request::Ask { node, question, reply } => {
                 let _ = reply.send(self.ask(node, question));

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::event::Event;
 
 pub mod dir;
+pub mod kube;
 
 /// Batches that may wait for the index. Few: a source that is ahead of the index gains nothing by going on, and while it
 /// waits it can put more changes into one batch.

@@ -5,15 +5,19 @@
 //! the source's event to the acknowledgement, both by this process' clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 use weir_api::convert::{key_from_proto, key_to_proto};
 use weir_api::v1;
-use weir_policy::ids::PolicyKey;
+use weir_policy::ids::{PolicyKey, Str};
 use weir_policy::state::Change;
 
 use crate::index::{Index, Output};
+
+mod write;
+
+pub use write::{KIND, Writer};
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +55,88 @@ struct NodeProgress {
 struct Latencies {
     generation: i64,
     by_node: BTreeMap<u32, u64>,
+}
+
+/// How long a policy took on the nodes that told. Units: microseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latency {
+    pub p50: u64,
+    pub p99: u64,
+    pub slowest: (Str, u64),
+}
+
+/// How far one policy is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub key: PolicyKey,
+    /// Empty where its source knows none.
+    pub uid: Str,
+    pub generation: i64,
+    /// Endpoints it selects.
+    pub selected: u64,
+    pub desired: usize,
+    pub realized: usize,
+    /// Nodes with a reason why not, one entry per reason.
+    pub failures: Vec<(Str, String)>,
+    /// Nodes that have not said anything yet, and whether they are connected.
+    pub pending: BTreeMap<Str, bool>,
+    /// How long nodes took, as far as that is known. Units: microseconds.
+    pub took: Vec<(Str, u64)>,
+}
+
+impl Progress {
+    /// Adds what another replica knows from agents that are connected to it.
+    pub fn merge(&mut self, connected: &[String], told: &v1::ToldPolicy) {
+        for node in connected {
+            if let Some(known) = self.pending.get_mut(node.as_str()) {
+                *known = true;
+            }
+        }
+        if told.generation != self.generation {
+            return;
+        }
+        for (position, took) in told.realized.iter().zip(&told.took_us) {
+            let node = usize::try_from(*position).ok().and_then(|p| connected.get(p));
+            let Some((node, _)) = node.and_then(|n| self.pending.remove_entry(n.as_str())) else {
+                continue;
+            };
+            self.realized += 1;
+            if *took > 0 {
+                self.took.push((node, *took));
+            }
+        }
+        let failing: BTreeSet<&str> = told.failures.iter().map(|f| f.node.as_str()).collect();
+        for node in failing {
+            let Some((name, _)) = self.pending.remove_entry(node) else {
+                continue;
+            };
+            let reasons = told.failures.iter().filter(|f| f.node == node).take(MAX_FAILURES);
+            self.failures.extend(reasons.map(|f| (name.clone(), cut(f.reason.clone()))));
+        }
+        self.failures.sort();
+    }
+
+    /// The latencies in short.
+    pub fn latency(&self) -> Option<Latency> {
+        let slowest = self.took.iter().max_by_key(|(_, took)| *took)?.clone();
+        let mut sorted: Vec<u64> = self.took.iter().map(|(_, took)| *took).collect();
+        sorted.sort_unstable();
+        // nearest rank
+        let at = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+            sorted.get(rank).copied().unwrap_or_default()
+        };
+        Some(Latency { p50: at(50), p99: at(99), slowest })
+    }
+}
+
+/// Some policies, in no particular order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    pub revision: u64,
+    pub policies: Vec<Progress>,
+    /// This was the last one.
+    pub last: bool,
 }
 
 /// Keeps what nodes say.
@@ -121,10 +207,17 @@ impl Tracker {
         progress.failures.clear();
     }
 
-    /// A node reports.
-    pub fn realized(&mut self, node: u32, at: Instant, report: v1::Realized, index: &Index) {
+    /// A node reports. Tells how long the policies took that it has now.
+    pub fn realized(
+        &mut self,
+        node: u32,
+        at: Instant,
+        report: v1::Realized,
+        index: &Index,
+    ) -> Vec<Duration> {
+        let mut all = Vec::new();
         let Some(progress) = self.nodes.get_mut(&node) else {
-            return;
+            return all;
         };
         // what was never sent cannot be done: a number from the future would hide what is missing
         let revision = report.revision.min(progress.sent);
@@ -159,14 +252,16 @@ impl Tracker {
                 return true;
             }
             if !failures.contains_key(key) {
-                let took = at.saturating_duration_since(pending.since).as_micros();
-                let took = u64::try_from(took).unwrap_or(u64::MAX);
+                let took = at.saturating_duration_since(pending.since);
+                all.push(took);
+                let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 if let Some(latencies) = latencies.get_mut(key) {
                     latencies.by_node.insert(node, took);
                 }
             }
             false
         });
+        all
     }
 
     /// Everything, for tools. `connected` tells of a node's number whether it has a stream.
@@ -191,6 +286,118 @@ impl Tracker {
             warnings: Vec::new(),
             source: String::new(),
         }
+    }
+
+    /// Some of the policies: `limit` from the `from`th on. A walk over all of them sees every policy that is there all
+    /// the time; one that comes meanwhile is seen by the next.
+    pub fn page(
+        &self,
+        index: &Index,
+        from: usize,
+        limit: usize,
+        connected: impl Fn(u32) -> bool,
+    ) -> Page {
+        let policies: Vec<Progress> = index
+            .policies()
+            .skip(from)
+            .take(limit)
+            .map(|(key, generation, nodes)| {
+                self.progress(key, generation, nodes.iter(), index, &connected)
+            })
+            .collect();
+        let last = policies.len() < limit;
+        Page { revision: index.revision(), policies, last }
+    }
+
+    fn progress(
+        &self,
+        key: &PolicyKey,
+        generation: i64,
+        nodes: impl Iterator<Item = u32>,
+        index: &Index,
+        connected: &impl Fn(u32) -> bool,
+    ) -> Progress {
+        let mut out = Progress {
+            key: key.clone(),
+            uid: index.policy_uid(key),
+            generation,
+            selected: index.selected(key),
+            desired: 0,
+            realized: 0,
+            failures: Vec::new(),
+            pending: BTreeMap::new(),
+            took: Vec::new(),
+        };
+        for node in nodes {
+            out.desired += 1;
+            let (name, connected) = (index.node_name(node), connected(node));
+            match self.nodes.get(&node) {
+                Some(progress) if connected && progress.has(key) => {
+                    match progress.failures.get(key) {
+                        None => out.realized += 1,
+                        Some(reasons) => {
+                            let reasons = reasons.iter().map(|r| (name.clone(), r.clone()));
+                            out.failures.extend(reasons);
+                        }
+                    }
+                }
+                _ => {
+                    out.pending.insert(name.clone(), connected);
+                }
+            }
+        }
+        out.failures.sort();
+        let latencies = self.latencies.get(key).filter(|l| l.generation == generation);
+        for (node, took) in latencies.iter().flat_map(|l| &l.by_node) {
+            out.took.push((index.node_name(*node).clone(), *took));
+        }
+        out
+    }
+
+    /// What connected nodes have made of these policies, for another replica.
+    pub fn told(
+        &self,
+        index: &Index,
+        keys: &[PolicyKey],
+        with_nodes: bool,
+        connected: &BTreeSet<u32>,
+    ) -> v1::ToldReply {
+        let mut out = v1::ToldReply { revision: index.revision(), ..v1::ToldReply::default() };
+        let mut position = HashMap::new();
+        for (at, node) in (0..).zip(connected) {
+            position.insert(*node, at);
+            out.connected.push(index.node_name(*node).to_string());
+            if with_nodes {
+                out.nodes.push(self.node(index.node_name(*node), *node, index, true));
+            }
+        }
+        for key in keys {
+            let mut told = v1::ToldPolicy { generation: -1, ..v1::ToldPolicy::default() };
+            for node in connected {
+                let Some(generation) = index.generation_on(key, *node) else {
+                    continue;
+                };
+                told.generation = generation;
+                let Some(progress) = self.nodes.get(node).filter(|p| p.has(key)) else {
+                    continue;
+                };
+                if let Some(reasons) = progress.failures.get(key) {
+                    let node = index.node_name(*node).to_string();
+                    let failure = |reason: &String| v1::PolicyFailure {
+                        node: node.clone(),
+                        reason: reason.clone(),
+                    };
+                    told.failures.extend(reasons.iter().map(failure));
+                    continue;
+                }
+                let latencies = self.latencies.get(key).filter(|l| l.generation == generation);
+                let took = latencies.and_then(|l| l.by_node.get(node)).copied();
+                told.realized.push(position[node]);
+                told.took_us.push(took.unwrap_or_default());
+            }
+            out.policies.push(told);
+        }
+        out
     }
 
     fn node(&self, name: &str, number: u32, index: &Index, connected: bool) -> v1::NodeStatus {

@@ -123,7 +123,7 @@ async fn a_node_speaks_for_itself_only() {
     let mut agent = Agent::connect(rig.node_channel("n2").await, "n1").await.unwrap();
     let status = agent.end().await;
     assert_eq!(status.code(), Code::PermissionDenied);
-    assert!(status.message().contains("the certificate is that of node n2"), "{status:?}");
+    assert!(status.message().contains("the credentials are those of node n2"), "{status:?}");
     assert_eq!(rig.refused(), [0, 1, 0, 0]);
     assert_eq!(agent.snapshots, 0);
 }

@@ -62,6 +62,18 @@ impl Index {
         self.nodes.iter().map(|(number, record)| (number, &record.name))
     }
 
+    /// The UID of a policy's object; empty where there is none.
+    pub fn policy_uid(&self, key: &PolicyKey) -> Str {
+        self.policy_record(key).map_or_else(|| "".into(), |record| record.policy.uid.clone())
+    }
+
+    /// How many endpoints a policy selects.
+    pub fn selected(&self, key: &PolicyKey) -> u64 {
+        let subject = self.policy_record(key).and_then(|record| record.subject);
+        let members = subject.map(|group| &self.groups[group].members);
+        members.into_iter().flatten().map(|profile| self.profiles[profile].pods.len()).sum()
+    }
+
     pub fn has_policy(&self, key: &PolicyKey) -> bool {
         self.policy_record(key).is_some()
     }

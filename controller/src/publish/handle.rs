@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use weir_api::v1;
+use weir_policy::ids::PolicyKey;
 
 use super::{
     Counters, Question, QuestionError, Request, Session, SubscribeError, Subscription, Summary,
 };
 use crate::index::View;
+use crate::source::Warnings;
+use crate::status::Page;
 
 /// The hub has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +28,7 @@ pub struct Handle {
     summary: watch::Receiver<Summary>,
     waits_for: watch::Receiver<String>,
     counters: Arc<Counters>,
+    warnings: watch::Receiver<Warnings>,
 }
 
 impl Handle {
@@ -33,8 +37,9 @@ impl Handle {
         summary: watch::Receiver<Summary>,
         waits_for: watch::Receiver<String>,
         counters: Arc<Counters>,
+        warnings: watch::Receiver<Warnings>,
     ) -> Self {
-        Self { requests, summary, waits_for, counters }
+        Self { requests, summary, waits_for, counters, warnings }
     }
 
     /// What keeps the source from having told everything; empty when nothing is known to.
@@ -98,6 +103,37 @@ impl Handle {
     /// Errors: [`HubGone`].
     pub async fn status(&self) -> Result<v1::StatusReply, HubGone> {
         self.ask_hub(Request::Status).await
+    }
+
+    /// How far some policies are: `limit` from the `from`th on.
+    ///
+    /// Errors: [`HubGone`].
+    pub async fn policies(&self, from: usize, limit: usize) -> Result<Page, HubGone> {
+        self.ask_hub(|reply| Request::Policies { from, limit, reply }).await
+    }
+
+    /// What the nodes connected here have made of some policies, for another replica.
+    ///
+    /// Errors: [`HubGone`].
+    pub async fn told(&self, keys: Vec<PolicyKey>, nodes: bool) -> Result<v1::ToldReply, HubGone> {
+        self.ask_hub(|reply| Request::Told { keys, nodes, reply }).await
+    }
+
+    /// Requests that wait for the hub.
+    pub fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
+    /// Those of the policies that there are not.
+    ///
+    /// Errors: [`HubGone`].
+    pub async fn missing(&self, keys: Vec<PolicyKey>) -> Result<Vec<PolicyKey>, HubGone> {
+        self.ask_hub(|reply| Request::Missing { keys, reply }).await
+    }
+
+    /// All warnings of the source that hold now.
+    pub fn warnings(&self) -> Warnings {
+        Arc::clone(&self.warnings.borrow())
     }
 
     /// Passes a question on to the agent of a node.

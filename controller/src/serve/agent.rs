@@ -16,7 +16,7 @@ use weir_api::v1::{self, AgentMessage, ControllerMessage};
 use weir_api::version;
 
 use super::body::{Body, Out};
-use super::{Context, HANDSHAKE_TIMEOUT, Identity};
+use super::{Context, HANDSHAKE_TIMEOUT, Identity, Shown};
 use crate::publish::{HubGone, Question, Session, SubscribeError, Subscription};
 use crate::status::Hello;
 
@@ -49,11 +49,11 @@ impl Distribution for Agents {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let node = match self.context.identity(&request)? {
+        let node = match self.context.identity(Shown::of(&request)).await? {
             Identity::Node(node) => node,
-            Identity::Operator(name) => {
-                let reason = format!("operator {name} is no node");
-                return Err(self.context.refuse(request.remote_addr(), &reason));
+            other => {
+                let reason = format!("{other} is no node");
+                return Err(self.context.stranger(request.remote_addr(), &reason));
             }
         };
         let context = self.context.clone();
@@ -137,11 +137,12 @@ async fn greet(
     };
     if hello.node != node {
         context.refusals.wrong_node.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(certificate = %node, hello = ?cut(&hello.node), "refused: speaks for another node");
-        return Err(Status::permission_denied(format!(
-            "the certificate is that of node {node}, hello says {:?}",
-            cut(&hello.node)
-        )));
+        let reason =
+            format!("the credentials are those of node {node}, hello says {:?}", cut(&hello.node));
+        if context.refusals.is_news(&reason) {
+            tracing::warn!(%reason, "refused: speaks for another node");
+        }
+        return Err(Status::permission_denied(reason));
     }
     version::agree(hello.protocol).map_err(|error| {
         context.refusals.version.fetch_add(1, Ordering::Relaxed);

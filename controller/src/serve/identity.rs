@@ -1,4 +1,4 @@
-//! Who is at the other end: told by the client's certificate, and by nothing else.
+//! Who is at the other end, as its certificate tells.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -8,23 +8,37 @@ pub const NODE: &str = "weir:node";
 /// Organisation of operators and their tools.
 pub const OPERATOR: &str = "weir:operator";
 
+/// Organisation of replicas of the controller.
+pub const REPLICA: &str = "weir:controller";
+
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     Node(String),
     Operator(String),
+    Replica(String),
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "node {name}"),
+            Self::Operator(name) => write!(f, "operator {name}"),
+            Self::Replica(name) => write!(f, "replica {name}"),
+        }
+    }
 }
 
 /// Why a certificate, signed by our authority though it is, opens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    #[error("no client certificate")]
+    #[error("neither a client certificate nor a token")]
     Missing,
     #[error("the client certificate cannot be read")]
     Malformed,
     #[error("the client certificate does not have exactly one organisation and one common name")]
     Ambiguous,
-    #[error("the organisation of the client certificate is neither {NODE} nor {OPERATOR}")]
+    #[error("the organisation of the client certificate is none of {NODE}, {OPERATOR}, {REPLICA}")]
     Stranger,
 }
 
@@ -45,6 +59,7 @@ impl Identity {
         match organisation {
             NODE => Ok(Self::Node(name.to_owned())),
             OPERATOR => Ok(Self::Operator(name.to_owned())),
+            REPLICA => Ok(Self::Replica(name.to_owned())),
             _ => Err(IdentityError::Stranger),
         }
     }

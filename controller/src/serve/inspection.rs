@@ -9,7 +9,7 @@ use weir_api::v1::{NodePart, NodeQuery, StatusReply, StatusRequest, WorldPart, W
 
 use super::agent::gone;
 use super::body::Body;
-use super::{Context, Identity, objects};
+use super::{Context, Identity, Shown, objects};
 use crate::publish::{Question, QuestionError};
 
 /// Objects in one part of the world. A pod is some 300 bytes, a policy rarely more than 2 KiB.
@@ -32,12 +32,13 @@ impl Tools {
         Self { context }
     }
 
-    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        match self.context.identity(request)? {
+    async fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let (shown, from) = (Shown::of(request), request.remote_addr());
+        match self.context.identity(shown).await? {
             Identity::Operator(_) => {}
-            Identity::Node(node) => {
-                let reason = format!("node {node} is no operator");
-                return Err(self.context.refuse(request.remote_addr(), &reason));
+            other => {
+                let reason = format!("{other} is no operator");
+                return Err(self.context.stranger(from, &reason));
             }
         }
         if !self.context.hub.summary().synced {
@@ -60,7 +61,7 @@ impl Inspection for Tools {
         &self,
         request: Request<WorldRequest>,
     ) -> Result<Response<Self::WorldStream>, Status> {
-        self.admit(&request)?;
+        self.admit(&request).await?;
         let view = self.context.hub.view().await.map_err(gone)?;
         Ok(Response::new(Body::new(|out| async move {
             let revision = view.revision;
@@ -80,15 +81,19 @@ impl Inspection for Tools {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusReply>, Status> {
-        self.admit(&request)?;
-        Ok(Response::new(self.context.hub.status().await.map_err(gone)?))
+        self.admit(&request).await?;
+        let mut status = self.context.hub.status().await.map_err(gone)?;
+        if let Some(peers) = &self.context.peers {
+            peers.complete_reply(&mut status).await;
+        }
+        Ok(Response::new(status))
     }
 
     async fn node(
         &self,
         request: Request<NodeQuery>,
     ) -> Result<Response<Self::NodeStream>, Status> {
-        self.admit(&request)?;
+        self.admit(&request).await?;
         let NodeQuery { node, what } = request.into_inner();
         let (sender, mut parts) = mpsc::channel(ANSWER_QUEUE);
         let question = Question { what, parts: sender };

@@ -179,6 +179,18 @@ pub(crate) struct Agent {
 impl Agent {
     /// Says hello as `node`.
     pub(crate) async fn connect(channel: Channel, node: &str) -> Result<Self, Status> {
+        Self::through(channel, node).await
+    }
+
+    /// The same by way of something around a channel.
+    pub(crate) async fn through<C>(channel: C, node: &str) -> Result<Self, Status>
+    where
+        C: tonic::client::GrpcService<tonic::body::Body>,
+        C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        C::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+        <C::ResponseBody as tonic::codegen::Body>::Error:
+            Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
         let (to, outbound) = mpsc::channel(16);
         let hello = v1::Hello {
             node: node.to_owned(),

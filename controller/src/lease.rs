@@ -1,0 +1,176 @@
+//! Which replica writes to the cluster: the one that holds a Lease.
+//!
+//! All replicas watch, compute and serve; only status is written by one. The holder renews the Lease; the others look at
+//! it, and one takes it over when it was not renewed for as long as it says. Clocks of different hosts are never
+//! compared: what counts is how long the Lease has not changed by our own clock.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The Lease, in Weir's namespace.
+pub const NAME: &str = "weir-controller";
+
+/// How the Lease is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// After so long without renewal it is anybody's. 15 s.
+    pub duration: Duration,
+    /// How often the holder renews it and the others look. 3 s.
+    pub renew: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { duration: Duration::from_secs(15), renew: Duration::from_secs(3) }
+    }
+}
+
+/// A replica that would hold the Lease.
+#[derive(Clone)]
+pub struct Candidate {
+    pub client: Client,
+    pub namespace: String,
+    /// Differs between replicas, also of the same name one after the other.
+    pub identity: String,
+    pub pace: Pace,
+}
+
+/// The Lease as it was last seen, and since when it is so.
+struct Observed {
+    version: String,
+    since: Instant,
+}
+
+impl Candidate {
+    /// Tries to hold the Lease until `drain`, and then gives it up. `holds` says whether we do.
+    pub async fn run(self, holds: watch::Sender<bool>, drain: CancellationToken) {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut observed: Option<Observed> = None;
+        let mut renewed: Option<Instant> = None;
+        let mut problem = String::new();
+        loop {
+            let round = Instant::now();
+            let attempt =
+                tokio::time::timeout(self.pace.duration / 2, self.attempt(&leases, &mut observed));
+            let outcome = tokio::select! {
+                () = drain.cancelled() => break,
+                outcome = attempt => outcome,
+            };
+            match outcome {
+                Ok(Ok(true)) => {
+                    renewed = Some(round);
+                    problem.clear();
+                }
+                Ok(Ok(false)) => {
+                    renewed = None;
+                    problem.clear();
+                }
+                failed => {
+                    let error = match failed {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "no answer in time".to_owned(),
+                    };
+                    if error != problem {
+                        tracing::warn!(error, "Lease {}/{NAME}", self.namespace);
+                        problem = error;
+                    }
+                }
+            }
+            // we stop believing before the others begin to
+            let valid = self.pace.duration.mul_f32(0.7);
+            let now = renewed.is_some_and(|at| at.elapsed() < valid);
+            if holds.send_replace(now) != now {
+                tracing::info!(
+                    identity = self.identity,
+                    "{}",
+                    if now { "leading" } else { "not leading" }
+                );
+            }
+            tokio::select! {
+                () = drain.cancelled() => break,
+                () = tokio::time::sleep(self.pace.renew) => {}
+            }
+        }
+        if holds.send_replace(false) {
+            drop(tokio::time::timeout(self.pace.renew, self.release(&leases)).await);
+        }
+    }
+
+    /// One look, and what follows from it: whether the Lease is ours now.
+    async fn attempt(
+        &self,
+        leases: &Api<Lease>,
+        observed: &mut Option<Observed>,
+    ) -> Result<bool, kube::Error> {
+        let conflict = |result: Result<Lease, kube::Error>| match result {
+            Ok(_) => Ok(true),
+            // another was quicker, which the next look will show
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(error),
+        };
+        let Some(mut lease) = leases.get_opt(NAME).await? else {
+            let metadata = ObjectMeta {
+                name: Some(NAME.to_owned()),
+                namespace: Some(self.namespace.clone()),
+                ..ObjectMeta::default()
+            };
+            let lease = Lease { metadata, spec: Some(self.spec(LeaseSpec::default())) };
+            return conflict(leases.create(&PostParams::default(), &lease).await);
+        };
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        let since = match observed {
+            Some(seen) if seen.version == version => seen.since,
+            _ => {
+                let since = Instant::now();
+                *observed = Some(Observed { version, since });
+                since
+            }
+        };
+        let spec = lease.spec.take().unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let ours = holder == self.identity;
+        let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
+        let lasts = seconds.map_or(self.pace.duration, Duration::from_secs);
+        if !ours && !holder.is_empty() && since.elapsed() < lasts {
+            return Ok(false);
+        }
+        lease.spec = Some(self.spec(spec));
+        conflict(leases.replace(NAME, &PostParams::default(), &lease).await)
+    }
+
+    fn spec(&self, before: LeaseSpec) -> LeaseSpec {
+        let now = MicroTime(jiff::Timestamp::now());
+        let ours = before.holder_identity.as_ref() == Some(&self.identity);
+        let transitions = before.lease_transitions.unwrap_or_default();
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            // a duration below a second is for tests, and is not written as 0
+            lease_duration_seconds: i32::try_from(self.pace.duration.as_secs().max(1)).ok(),
+            acquire_time: before.acquire_time.filter(|_| ours).or(Some(now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(if ours { transitions } else { transitions + 1 }),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Lets another have it at once.
+    async fn release(&self, leases: &Api<Lease>) -> Result<(), kube::Error> {
+        let Some(mut lease) = leases.get_opt(NAME).await? else {
+            return Ok(());
+        };
+        let ours = |spec: &&mut LeaseSpec| spec.holder_identity.as_ref() == Some(&self.identity);
+        if let Some(spec) = lease.spec.as_mut().filter(ours) {
+            spec.holder_identity = None;
+            spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
+            leases.replace(NAME, &PostParams::default(), &lease).await?;
+        }
+        Ok(())
+    }
+}

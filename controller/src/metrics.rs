@@ -1,0 +1,173 @@
+//! What the controller tells Prometheus.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+use weir_runtime::metrics::Metrics;
+
+use crate::event::Event;
+use crate::publish::Handle;
+use crate::serve::Refusals;
+
+/// The kind of object that an event is about.
+pub(crate) fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::NamespaceApplied { .. } | Event::NamespaceDeleted { .. } => "namespace",
+        Event::PodApplied(_) | Event::PodDeleted { .. } => "pod",
+        Event::NodeApplied(_) | Event::NodeDeleted { .. } => "node",
+        Event::PolicyApplied { .. } | Event::PolicyDeleted { .. } => "policy",
+        _ => "other",
+    }
+}
+
+/// Events by kind.
+#[derive(Debug, Default)]
+pub struct EventCounts {
+    counts: [AtomicU64; KINDS.len()],
+}
+
+const KINDS: [&str; 5] = ["namespace", "node", "other", "pod", "policy"];
+
+impl EventCounts {
+    pub(crate) fn add(&self, event: &Event) {
+        let kind = kind(event);
+        for (name, count) in KINDS.iter().zip(&self.counts) {
+            if *name == kind {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn read(&self) -> Vec<(&'static str, f64)> {
+        KINDS.into_iter().zip(self.counts.iter().map(read)).collect()
+    }
+}
+
+fn read(counter: &AtomicU64) -> f64 {
+    as_float(counter.load(Ordering::Relaxed))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+fn as_float(number: u64) -> f64 {
+    number as f64
+}
+
+/// All metrics of a controller. `leading` is absent where no status is written.
+pub fn metrics(
+    hub: &Handle,
+    refusals: &Arc<Refusals>,
+    leading: Option<watch::Receiver<bool>>,
+) -> Metrics {
+    let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let counters = hub.counters();
+    metrics.seconds(
+        "weir_controller_event_duration_seconds",
+        "From a change seen by the source to its deltas in the queues of the streams",
+        &counters.event_duration,
+    );
+    metrics.seconds(
+        "weir_controller_compute_duration_seconds",
+        "Computing what one batch of events changes for which nodes",
+        &counters.compute_duration,
+    );
+    metrics.seconds(
+        "weir_policy_realization_duration_seconds",
+        "From a change of a policy seen by the source to the acknowledgement of one node's switch",
+        &counters.realization,
+    );
+    let (hub, refusals) = (hub.clone(), Arc::clone(refusals));
+    metrics.at_scrape(move |samples| {
+        let (summary, counters) = (hub.summary(), hub.counters());
+        let (sizes, size) = (summary.sizes, |n: usize| as_float(n as u64));
+        samples.gauges(
+            "weir_controller_index_objects",
+            "Objects in the index",
+            "kind",
+            [
+                ("edge", size(sizes.edges)),
+                ("group", size(sizes.groups)),
+                ("namespace", size(sizes.namespaces)),
+                ("node", size(sizes.nodes)),
+                ("pod", size(sizes.pods)),
+                ("policy", size(sizes.policies)),
+                ("profile", size(sizes.profiles)),
+            ],
+        );
+        let gone = sizes.nodes.saturating_sub(summary.streams);
+        samples.gauges(
+            "weir_controller_agents",
+            "Nodes by how their agent is connected to this replica",
+            "state",
+            [
+                ("behind", size(summary.behind)),
+                ("current", size(summary.streams.saturating_sub(summary.behind))),
+                ("gone", size(gone)),
+            ],
+        );
+        samples.gauges(
+            "weir_controller_queue",
+            "What waits for the task that owns the index",
+            "queue",
+            [("batches", size(summary.waiting)), ("requests", size(hub.waiting()))],
+        );
+        for (name, help, value) in [
+            ("weir_controller_revision", "Revision of the picture", as_float(summary.revision)),
+            (
+                "weir_controller_synced",
+                "1 when the source has told everything",
+                f64::from(u8::from(summary.synced)),
+            ),
+            (
+                "weir_policy_warnings",
+                "Parts of objects that are not in force as written",
+                size(hub.warnings().len()),
+            ),
+        ] {
+            samples.gauge(name, help, [(&[][..], value)]);
+        }
+        if let Some(leading) = &leading {
+            let leads = f64::from(u8::from(*leading.borrow()));
+            let help = "1 when this replica holds the Lease and writes status";
+            samples.gauge("weir_controller_leader", help, [(&[][..], leads)]);
+        }
+        samples.counters(
+            "weir_controller_events",
+            "Events of the source",
+            "kind",
+            counters.events.read(),
+        );
+        samples.counters(
+            "weir_controller_snapshots",
+            "Snapshots for streams",
+            "reason",
+            [("behind", read(&counters.snapshots_slow)), ("new", read(&counters.snapshots_new))],
+        );
+        samples.counters(
+            "weir_controller_refused",
+            "Clients that were not let in",
+            "reason",
+            refusals.counts().map(|(reason, count)| (reason, as_float(count))),
+        );
+        for (name, help, counter) in [
+            ("weir_controller_batches", "Batches of events", &counters.batches),
+            ("weir_controller_deltas", "Deltas handed to streams", &counters.deltas_sent),
+            (
+                "weir_controller_encoded_changes",
+                "Changes encoded, once each",
+                &counters.changes_encoded,
+            ),
+            ("weir_controller_encoded_bytes", "Bytes of these", &counters.bytes_encoded),
+            ("weir_controller_reports", "Reports of agents", &counters.reports),
+            ("weir_controller_status_writes", "Writes of PolicyStatus", &counters.status_writes),
+            (
+                "weir_controller_streams_behind",
+                "Times a stream fell behind",
+                &counters.streams_behind,
+            ),
+        ] {
+            samples.counter(name, help, [(&[][..], read(counter))]);
+        }
+    });
+    metrics
+}

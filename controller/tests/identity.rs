@@ -1,0 +1,425 @@
+//! Agents with tokens of a cluster, certificates that renew themselves, and one replica that leads.
+
+#![allow(clippy::unwrap_used, reason = "a failure of the rig is a failure of the test")]
+
+mod fake_api;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fake_api::{FakeApi, Fault};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use support::{Agent, events};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+use weir_controller::certs::{self, Own, Pace};
+use weir_controller::event::Event;
+use weir_controller::lease::{self, Candidate};
+use weir_controller::pki::{Authority, Pair, Role, Validity};
+use weir_controller::publish::{Handle, Hub};
+use weir_controller::serve::{NODE_NAME, Reception, Refusals, ServeError, Tokens, serve_all};
+use weir_controller::source::{Feed, line};
+use weir_runtime::ready::Ready;
+use weir_runtime::task::{Task, spawn};
+
+/// Longer than any step takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+const WORLD: &str = "
+{kind: Namespace, metadata: {name: shop}}
+---
+{kind: Pod, metadata: {namespace: shop, name: db, labels: {app: db}}, spec: {nodeName: n1}, status: {podIPs: [{ip: 10.0.1.1}]}}
+";
+
+fn own(client: kube::Client, pace: Pace) -> Own {
+    let namespace = "weir-system".to_owned();
+    Own {
+        client,
+        namespace,
+        hosts: vec!["127.0.0.1".to_owned()],
+        client_ca: None,
+        pace,
+        towards: None,
+    }
+}
+
+/// A controller in a cluster: tokens, and certificates of its own.
+struct Rig {
+    api: FakeApi,
+    hub: Handle,
+    refusals: Arc<Refusals>,
+    address: std::net::SocketAddr,
+    ready: Ready,
+    _feed: Feed,
+    _tasks: (Task<()>, Task<()>, Task<Result<(), ServeError>>),
+    _drain: CancellationToken,
+}
+
+impl Rig {
+    async fn new(api: FakeApi, pace: Pace) -> Self {
+        let client = api.client().await;
+        let (feed, intake) = line();
+        let (hub, handle) = Hub::new(intake, "test");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (refusals, drain) = (Arc::new(Refusals::default()), CancellationToken::new());
+        let ready = Ready::new();
+        let (config, tls) = watch::channel(None);
+        let certs = own(client.clone(), pace).follow(config, ready.gate("certificate"));
+        let tokens = Tokens::new(client, "weir-controller", "weir-system", "weir-agent");
+        let reception = Reception { tls, tokens: Some(tokens), peers: None };
+        let refused = Arc::clone(&refusals);
+        let serving = serve_all(listener, reception, handle.clone(), refused, drain.clone());
+        let tasks = (spawn("hub", hub.run()), spawn("certs", certs), spawn("serve", serving));
+        let mut events = events(WORLD);
+        events.push(Event::Synced);
+        feed.send(tokio::time::Instant::now(), events).await.unwrap();
+        Self {
+            api,
+            hub: handle,
+            refusals,
+            address,
+            ready,
+            _feed: feed,
+            _tasks: tasks,
+            _drain: drain,
+        }
+    }
+
+    /// As an agent finds it.
+    async fn ca(&self) -> String {
+        let map = self.api.wait("ConfigMap weir-system/weir-ca", |m| m["data"].is_object()).await;
+        map["data"]["ca.crt"].as_str().unwrap().to_owned()
+    }
+
+    async fn channel(&self, pair: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.ca().await))
+            .domain_name("weir-controller.weir-system.svc");
+        if let Some(pair) = pair {
+            tls = tls.identity(tonic::transport::Identity::from_pem(&pair.cert, &pair.key));
+        }
+        let url = format!("https://{}", self.address);
+        Endpoint::from_shared(url)?.tls_config(tls)?.connect().await
+    }
+
+    /// A stream of node `n1`, as far as it gets.
+    async fn try_stream(&self, authorization: Option<&str>) -> Result<Agent, Status> {
+        let channel = self.channel(None).await.map_err(|e| Status::unknown(e.to_string()))?;
+        let authorization = authorization.map(|a| a.parse().unwrap());
+        let with = tonic::service::interceptor::InterceptedService::new(
+            channel,
+            move |mut request: Request<()>| {
+                if let Some(value) = &authorization {
+                    let value: &tonic::metadata::AsciiMetadataValue = value;
+                    request.metadata_mut().insert("authorization", value.clone());
+                }
+                Ok(request)
+            },
+        );
+        let mut agent = Agent::through(with, "n1").await?;
+        agent.step().await?;
+        Ok(agent)
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.refusals.counts().into_iter().filter(|(_, n)| *n > 0).collect()
+    }
+}
+
+fn judged(user: &str, node: Option<&str>) -> Value {
+    let mut extra = json!({});
+    if let Some(node) = node {
+        extra[NODE_NAME] = json!([node]);
+    }
+    json!({
+        "authenticated": true, "audiences": ["weir-controller"],
+        "user": {"username": user, "uid": "1", "extra": extra},
+    })
+}
+
+const ACCOUNT: &str = "system:serviceaccount:weir-system:weir-agent";
+
+#[tokio::test]
+async fn a_token_speaks_for_the_node_it_is_bound_to() {
+    let api = FakeApi::start().await;
+    api.token("good", judged(ACCOUNT, Some("n1")));
+    api.token("other-node", judged(ACCOUNT, Some("n2")));
+    api.token("unbound", judged(ACCOUNT, None));
+    api.token("somebody", judged("system:serviceaccount:shop:default", Some("n1")));
+    let mut elsewhere = judged(ACCOUNT, Some("n1"));
+    elsewhere["audiences"] = json!(["https://kubernetes.default.svc"]);
+    api.token("other-audience", elsewhere);
+    api.token("expired", json!({"authenticated": false, "error": "token has expired"}));
+    let rig = Rig::new(api, Pace::default()).await;
+
+    let agent = rig.try_stream(Some("Bearer good")).await.unwrap();
+    assert_eq!(&*agent.state.node.name, "n1");
+    assert_eq!(rig.counts(), []);
+    let cases = [
+        (None, "neither a client certificate nor a token", "token"),
+        (Some("Basic good"), "Bearer TOKEN", "token"),
+        (Some("Bearer unknown"), "token is nobody's", "token"),
+        (Some("Bearer expired"), "token has expired", "token"),
+        (Some("Bearer other-audience"), "for audience weir-controller", "token"),
+        (Some("Bearer somebody"), "system:serviceaccount:shop:default", "token"),
+        (Some("Bearer unbound"), "not bound to a node", "token"),
+        (Some("Bearer other-node"), "are those of node n2, hello says \"n1\"", "other-node"),
+    ];
+    let mut before = [("token", 0), ("other-node", 0)];
+    for (authorization, words, counter) in cases {
+        let status = rig.try_stream(authorization).await.err().unwrap();
+        assert_eq!(status.code(), Code::PermissionDenied, "{authorization:?}: {status:?}");
+        assert!(status.message().contains(words), "{authorization:?}: {status:?}");
+        before.iter_mut().find(|(name, _)| *name == counter).unwrap().1 += 1;
+        let counts = rig.counts();
+        for (name, n) in before.iter().filter(|(_, n)| *n > 0) {
+            assert!(counts.contains(&(name, *n)), "{authorization:?}: {counts:?}");
+        }
+    }
+    // a judgement is kept for a while, a good one and a bad one
+    let reviews = rig.api.requests("tokenreviews");
+    rig.try_stream(Some("Bearer good")).await.unwrap();
+    rig.try_stream(Some("Bearer expired")).await.err().unwrap();
+    assert_eq!(rig.api.requests("tokenreviews"), reviews);
+    drop(agent);
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_refuses_nobody() {
+    let api = FakeApi::start().await;
+    api.token("good", judged(ACCOUNT, Some("n1")));
+    let rig = Rig::new(api, Pace::default()).await;
+    rig.ca().await;
+    rig.api.fault("tokenreviews", Fault::Refuse(500, "no".to_owned()));
+    let status = rig.try_stream(Some("Bearer good")).await.err().unwrap();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(rig.counts(), []);
+    // and nothing of it is kept
+    rig.try_stream(Some("Bearer good")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_counts_as_without_a_cluster() {
+    let rig = Rig::new(FakeApi::start().await, Pace::default()).await;
+    rig.ca().await;
+    let secret = rig.api.get("Secret weir-system/weir-ca").unwrap();
+    let authority = authority(&secret);
+    let node = |name: &str| authority.issue(&Role::Node(name.to_owned()), Validity::default());
+    let channel = rig.channel(Some(&node("n1").unwrap())).await.unwrap();
+    let mut agent = Agent::connect(channel, "n1").await.unwrap();
+    agent.step().await.unwrap();
+    // of another node, and of another authority
+    let channel = rig.channel(Some(&node("n2").unwrap())).await.unwrap();
+    let mut agent = Agent::connect(channel, "n1").await.unwrap();
+    assert_eq!(agent.end().await.code(), Code::PermissionDenied);
+    assert_eq!(rig.refusals.wrong_node.load(Ordering::Relaxed), 1);
+    let stranger = Authority::create().unwrap();
+    let pair = stranger.issue(&Role::Node("n1".to_owned()), Validity::default()).unwrap();
+    if let Ok(channel) = rig.channel(Some(&pair)).await {
+        let refused = match Agent::connect(channel, "n1").await {
+            Ok(mut agent) => agent.end().await,
+            Err(status) => status,
+        };
+        assert_ne!(refused.code(), Code::Ok);
+    }
+    assert_eq!(rig.refusals.handshake.load(Ordering::Relaxed), 1, "{:?}", rig.counts());
+}
+
+fn authority(secret: &Value) -> Authority {
+    let text = |name: &str| {
+        let data: k8s_openapi::ByteString =
+            serde_json::from_value(secret["data"][name].clone()).unwrap();
+        String::from_utf8(data.0).unwrap()
+    };
+    Authority::from_pem(text("tls.crt"), text("tls.key")).unwrap()
+}
+
+#[tokio::test]
+async fn replicas_agree_on_one_authority() {
+    let api = FakeApi::start().await;
+    let mut followers = Vec::new();
+    for _ in 0..4 {
+        let ready = Ready::new();
+        let (config, seen) = watch::channel(None);
+        let follow = own(api.client().await, Pace::default()).follow(config, ready.gate("c"));
+        followers.push((spawn("certs", follow), seen, ready));
+    }
+    for (_, seen, ready) in &mut followers {
+        seen.wait_for(Option::is_some).await.unwrap();
+        ready.wait_ready().await;
+    }
+    assert!(api.requests("POST /api/v1/namespaces/weir-system/secrets") >= 1);
+    let secret = api.get("Secret weir-system/weir-ca").unwrap();
+    let map = api.get("ConfigMap weir-system/weir-ca").unwrap();
+    assert_eq!(map["data"]["ca.crt"], authority(&secret).certificate());
+}
+
+#[tokio::test]
+async fn nothing_is_served_before_there_is_a_certificate() {
+    let api = FakeApi::start().await;
+    api.deny("secrets");
+    let rig = Rig::new(api, Pace::default()).await;
+    rig.api.wait_request("secrets", 1).await;
+    assert!(!rig.ready.is_ready());
+    while !rig.ready.report()[0].reason.contains("cannot get Secret weir-system/weir-ca") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    rig.api.allow();
+    rig.ready.wait_ready().await;
+    rig.channel(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_under_the_streams() {
+    let api = FakeApi::start().await;
+    api.token("good", judged(ACCOUNT, Some("n1")));
+    let pace = Pace {
+        renew: Duration::from_millis(20),
+        look: Duration::from_millis(5),
+        ..Pace::default()
+    };
+    let rig = Rig::new(api, pace).await;
+    let mut agent = rig.try_stream(Some("Bearer good")).await.unwrap();
+    let mut certificates = std::collections::BTreeSet::new();
+    while certificates.len() < 3 {
+        certificates.insert(served(&rig).await);
+    }
+    // the stream from before still works
+    rig._feed
+        .send(
+            tokio::time::Instant::now(),
+            events(
+                "{kind: NetworkPolicy, metadata: {namespace: shop, name: p, uid: u, generation: 1}, spec: {podSelector: {}}}",
+            ),
+        )
+        .await
+        .unwrap();
+    agent.step().await.unwrap();
+    assert_eq!(agent.state.policies.len(), 1);
+    assert_eq!(rig.hub.summary().streams, 1);
+    // a Secret that goes comes back as it was
+    let before = rig.ca().await;
+    rig.api.remove("Secret weir-system/weir-ca");
+    rig.api.wait("Secret weir-system/weir-ca", |_| true).await;
+    assert_eq!(rig.ca().await, before);
+}
+
+/// The certificate that a new connection is shown.
+async fn served(rig: &Rig) -> Vec<u8> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(rig.ca().await.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    let name = "weir-controller".try_into().unwrap();
+    let stream = connector.connect(name, stream).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test]
+async fn files_are_read_again_when_they_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::create().unwrap();
+    let files = certs::Files {
+        cert: dir.path().join("server.crt"),
+        key: dir.path().join("server.key"),
+        client_ca: Some(dir.path().join("ca.crt")),
+        every: Duration::from_millis(5),
+    };
+    let write = |pair: &Pair| {
+        std::fs::write(&files.key, &pair.key).unwrap();
+        std::fs::write(&files.cert, &pair.cert).unwrap();
+    };
+    let issue = || authority.issue(&Role::Server(vec!["a".to_owned()]), Validity::default());
+    std::fs::write(dir.path().join("ca.crt"), authority.certificate()).unwrap();
+    assert!(files.load(weir_controller::serve::Clients::Certified).is_err());
+    write(&issue().unwrap());
+    let clients = weir_controller::serve::Clients::Certified;
+    let first = files.load(clients).unwrap();
+    let (config, mut seen) = watch::channel(Some(Arc::clone(&first)));
+    let _follow = spawn("files", files.clone().follow(clients, config));
+    // half of a change is none
+    std::fs::write(&files.key, issue().unwrap().key).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(Arc::ptr_eq(seen.borrow().as_ref().unwrap(), &first));
+    write(&issue().unwrap());
+    seen.changed().await.unwrap();
+    assert!(!Arc::ptr_eq(seen.borrow().as_ref().unwrap(), &first));
+}
+
+const QUICK: lease::Pace =
+    lease::Pace { duration: Duration::from_secs(1), renew: Duration::from_millis(50) };
+
+struct Replica {
+    leading: watch::Receiver<bool>,
+    drain: CancellationToken,
+    task: Task<()>,
+}
+
+async fn replica(api: &FakeApi, identity: &str) -> Replica {
+    let candidate = Candidate {
+        client: api.client().await,
+        namespace: "weir-system".to_owned(),
+        identity: identity.to_owned(),
+        pace: QUICK,
+    };
+    let (holds, leading) = watch::channel(false);
+    let drain = CancellationToken::new();
+    Replica { leading, task: spawn("lease", candidate.run(holds, drain.clone())), drain }
+}
+
+impl Replica {
+    async fn leads(&mut self) {
+        let leads = self.leading.wait_for(|l| *l);
+        tokio::time::timeout(PATIENCE, leads).await.expect("does not lead").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_replica_leads_and_another_takes_over() {
+    let api = FakeApi::start().await;
+    let mut a = replica(&api, "a").await;
+    a.leads().await;
+    let mut b = replica(&api, "b").await;
+    api.wait_request("leases/weir-controller", 6).await;
+    assert!(!*b.leading.borrow());
+    let holder = |lease: &Value| lease["spec"]["holderIdentity"].as_str().map(str::to_owned);
+    assert_eq!(holder(&api.get("Lease weir-system/weir-controller").unwrap()).unwrap(), "a");
+    // one that is asked to end gives it up
+    a.drain.cancel();
+    a.task.join().await.unwrap();
+    assert!(!*a.leading.borrow());
+    b.leads().await;
+    // one that dies has it as long as it says
+    let mut c = replica(&api, "c").await;
+    drop(b.task);
+    c.leads().await;
+    let lease = api.get("Lease weir-system/weir-controller").unwrap();
+    assert_eq!(holder(&lease).unwrap(), "c");
+    assert_eq!(lease["spec"]["leaseTransitions"], 3);
+}
+
+#[tokio::test]
+async fn one_that_cannot_renew_stops_leading() {
+    let api = FakeApi::start().await;
+    let mut a = replica(&api, "a").await;
+    a.leads().await;
+    api.deny("leases");
+    let lost = a.leading.wait_for(|l| !*l);
+    tokio::time::timeout(PATIENCE, lost).await.expect("still leads").unwrap();
+    api.allow();
+    a.leads().await;
+}

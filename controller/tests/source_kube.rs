@@ -1,0 +1,388 @@
+//! Watching an API server: what lands when, whatever happens to the connection.
+
+#![allow(clippy::unwrap_used, reason = "a failure of the rig is a failure of the test")]
+
+mod fake_api;
+
+use std::time::Duration;
+
+use fake_api::{FakeApi, Fault};
+use serde_json::json;
+use weir_controller::event::Event;
+use weir_controller::source::kube::{self, Options};
+use weir_controller::source::{Batch, Intake, line};
+use weir_policy::ids::PolicyKey;
+use weir_policy::k8s::Object;
+use weir_policy::world::World;
+use weir_runtime::ready::Ready;
+use weir_runtime::task::{Task, spawn};
+
+/// Longer than any step takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+const QUICK: Options = Options {
+    page: 3,
+    watch_seconds: 60,
+    backoff: (Duration::from_millis(1), Duration::from_millis(20)),
+};
+
+const OBJECTS: &str = "
+{kind: Namespace, apiVersion: v1, metadata: {name: shop, labels: {team: blue}}}
+---
+{kind: Node, apiVersion: v1, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: shop, name: db, labels: {app: db}}, spec: {nodeName: n1}, status: {phase: Running, podIPs: [{ip: 10.0.1.1}, {ip: 'fd00::1'}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: shop, name: web, labels: {app: web}}, spec: {nodeName: n1, containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}, status: {podIPs: [{ip: 10.0.1.2}]}}
+---
+kind: NetworkPolicy
+apiVersion: networking.k8s.io/v1
+metadata: {namespace: shop, name: db, generation: 3}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
+";
+
+fn pod(name: &str, address: &str) -> serde_json::Value {
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {"namespace": "shop", "name": name, "labels": {"app": name}},
+        "spec": {"nodeName": "n1"},
+        "status": {"phase": "Running", "podIPs": [{"ip": address}]},
+    })
+}
+
+/// A source at work, and the world as its events tell it.
+struct Rig {
+    api: FakeApi,
+    intake: Intake,
+    ready: Ready,
+    world: World,
+    synced: bool,
+    _source: Task<()>,
+}
+
+impl Rig {
+    async fn new(api: FakeApi) -> Self {
+        let (feed, intake) = line();
+        let ready = Ready::new();
+        let source = kube::run(api.client().await, QUICK, feed, ready.gate("source"));
+        let _source = spawn("source", source);
+        Self { api, intake, ready, world: World::default(), synced: false, _source }
+    }
+
+    /// One that has told everything.
+    async fn synced(api: FakeApi) -> Self {
+        let mut rig = Self::new(api).await;
+        rig.until(|rig| rig.synced).await;
+        rig
+    }
+
+    async fn next(&mut self) -> Batch {
+        let batch = tokio::time::timeout(PATIENCE, self.intake.batches.recv()).await;
+        let batch = batch.expect("nothing comes").expect("the source is gone");
+        for event in batch.events.clone() {
+            self.apply(event);
+        }
+        batch
+    }
+
+    async fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            self.next().await;
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let world = &mut self.world;
+        match event {
+            Event::NamespaceApplied { name, labels } => {
+                Object::Namespace { name, labels }.put(world);
+            }
+            Event::PodApplied(pod) => Object::Pod(pod).put(world),
+            Event::NodeApplied(node) => Object::Node(node).put(world),
+            Event::PolicyApplied { object, manifest } => {
+                let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+                assert!(manifest["metadata"].get("managedFields").is_none());
+                Object::NetworkPolicy(*object).put(world);
+            }
+            Event::NamespaceDeleted { name } => {
+                world.namespaces.remove(&name).expect("was there");
+            }
+            Event::PodDeleted { namespace, name, .. } => {
+                world.pods.remove(&(namespace, name)).expect("was there");
+            }
+            Event::NodeDeleted { name } => {
+                world.nodes.remove(&name).expect("was there");
+            }
+            Event::PolicyDeleted { key, .. } => {
+                world.policies.remove(&key).expect("was there");
+            }
+            Event::Synced => {
+                assert!(!self.synced, "told twice");
+                self.synced = true;
+            }
+            #[allow(unreachable_patterns, reason = "kinds may be added")]
+            other => panic!("not expected here: {other:?}"),
+        }
+    }
+
+    fn has(&self, pod: &str) -> bool {
+        self.world.pods.contains_key(&("shop".into(), pod.into()))
+    }
+
+    /// What one who starts now sees of the same server.
+    async fn fresh(&self) -> World {
+        let (feed, intake) = line();
+        let ready = Ready::new();
+        let source = kube::run(self.api.client().await, QUICK, feed, ready.gate("source"));
+        let api = FakeApi::start().await;
+        let _source = spawn("fresh", source);
+        let mut rig = Self { api, intake, ready, world: World::default(), synced: false, _source };
+        rig.until(|rig| rig.synced).await;
+        rig.world
+    }
+
+    fn why_not_ready(&self) -> String {
+        self.ready.report().into_iter().map(|g| g.reason).collect()
+    }
+
+    async fn not_ready_because(&self, words: &[&str]) {
+        let said = async {
+            while !words.iter().all(|w| self.why_not_ready().contains(w)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let said = tokio::time::timeout(PATIENCE, said).await;
+        said.unwrap_or_else(|_| panic!("{words:?}: {}", self.why_not_ready()));
+    }
+
+    async fn warning(&mut self, words: &str) {
+        let said = self.intake.warnings.wait_for(|w| {
+            w.iter().any(|w| format!("{}: {}: {}", w.object, w.field, w.message).contains(words))
+        });
+        if tokio::time::timeout(PATIENCE, said).await.is_err() {
+            panic!("not {words:?}: {:?}", self.intake.warnings.borrow());
+        }
+    }
+
+    async fn no_warning(&mut self) {
+        let none = self.intake.warnings.wait_for(|w| w.is_empty());
+        tokio::time::timeout(PATIENCE, none).await.expect("warnings stay").unwrap();
+    }
+}
+
+async fn api() -> FakeApi {
+    let api = FakeApi::start().await;
+    api.put_yaml(OBJECTS);
+    api
+}
+
+#[tokio::test]
+async fn what_is_there_and_what_changes() {
+    let api = api().await;
+    for n in 0..7 {
+        api.put(pod(&format!("p{n}"), &format!("10.0.2.{n}")));
+    }
+    let mut rig = Rig::synced(api).await;
+    assert_eq!(rig.why_not_ready(), "");
+    assert_eq!(rig.world.pods.len(), 9, "three pages and more");
+    let db = &rig.world.pods[&("shop".into(), "db".into())];
+    assert_eq!((db.addresses.len(), &*db.node), (2, "n1"));
+    assert!(!db.uid.is_empty());
+    let web = &rig.world.pods[&("shop".into(), "web".into())];
+    assert_eq!(web.named_ports.len(), 1);
+    assert_eq!(rig.world.nodes["n1"].addresses.len(), 1);
+    let policy = &rig.world.policies[&PolicyKey::network_policy("shop", "db")].policy;
+    assert_eq!(policy.generation, 3);
+
+    // a new address, host network, an end, and a deletion
+    rig.api.put(pod("p1", "10.0.9.1"));
+    rig.until(|r| {
+        r.world.pods[&("shop".into(), "p1".into())].addresses[0].to_string() == "10.0.9.1"
+    })
+    .await;
+    let mut host = pod("p2", "192.0.2.1");
+    host["spec"]["hostNetwork"] = true.into();
+    rig.api.put(host);
+    rig.until(|r| r.world.pods[&("shop".into(), "p2".into())].host_network).await;
+    let mut ended = pod("p3", "10.0.2.3");
+    ended["status"]["phase"] = "Succeeded".into();
+    rig.api.put(ended);
+    rig.until(|r| r.world.pods[&("shop".into(), "p3".into())].terminal).await;
+    // on its way out it keeps its address until it is gone (NP-44)
+    let mut leaving = pod("p4", "10.0.2.4");
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    leaving["metadata"]["labels"]["app"] = "leaving".into();
+    rig.api.put(leaving);
+    rig.until(|r| r.world.pods[&("shop".into(), "p4".into())].labels.get("app") == Some("leaving"))
+        .await;
+    assert!(rig.world.pods[&("shop".into(), "p4".into())].is_endpoint());
+    rig.api.remove("Pod shop/p4");
+    rig.until(|r| !r.has("p4")).await;
+    rig.api.remove("NetworkPolicy shop/db");
+    rig.until(|r| r.world.policies.is_empty()).await;
+    assert_eq!(rig.world, rig.fresh().await);
+}
+
+#[tokio::test]
+async fn only_the_end_of_every_list_is_complete() {
+    let api = api().await;
+    api.deny("/pods");
+    let mut rig = Rig::new(api).await;
+    rig.until(|r| !r.world.policies.is_empty() && !r.world.nodes.is_empty()).await;
+    let why = ["waiting for Pod (cannot list: 403", "/pods", "is forbidden"];
+    rig.not_ready_because(&why).await;
+    rig.warning("Pod: : cannot list: 403").await;
+    assert!(!rig.synced && !rig.why_not_ready().contains("Node"));
+    rig.api.allow();
+    rig.until(|r| r.synced).await;
+    assert!(rig.has("db") && rig.has("web"));
+    rig.no_warning().await;
+    assert!(rig.ready.is_ready());
+}
+
+#[tokio::test]
+async fn a_list_after_a_gap_lands_at_once() {
+    let mut rig = Rig::synced(api().await).await;
+    let listed = |rig: &Rig| rig.api.requests("/pods?&limit");
+    // the server is away: a pod goes, one comes again under its name, four are new
+    rig.api.stop();
+    rig.warning("Pod: : cannot watch").await;
+    rig.api.remove("Pod shop/web");
+    rig.api.remove("Pod shop/db");
+    rig.api.put(pod("db", "10.0.7.7"));
+    for n in 0..4 {
+        rig.api.put(pod(&format!("p{n}"), &format!("10.0.2.{n}")));
+    }
+    rig.api.compact();
+    let before = listed(&rig);
+    rig.api.restart().await;
+    let batch = rig.next().await;
+    // pages of three, and one batch all the same
+    assert!(listed(&rig) > before + 1, "{:?}", listed(&rig));
+    assert_eq!(batch.events.len(), 6, "{:?}", batch.events);
+    assert!(!rig.has("web"));
+    assert_eq!(rig.world, rig.fresh().await);
+    rig.no_warning().await;
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_tells_nothing_and_loses_nothing() {
+    let mut rig = Rig::synced(api().await).await;
+    rig.api.stop();
+    rig.warning("Pod: : cannot watch").await;
+    rig.api.remove("Pod shop/web");
+    for n in 0..4 {
+        rig.api.put(pod(&format!("p{n}"), &format!("10.0.2.{n}")));
+    }
+    rig.api.compact();
+    // the first page comes, the second does not; what the first said is not said by the list after it
+    rig.api.fault("continue=", Fault::Refuse(500, "no".to_owned()));
+    rig.api.fault("continue=", Fault::Cut(40));
+    rig.api.fault("continue=", Fault::Refuse(410, "expired".to_owned()));
+    rig.api.restart().await;
+    let batch = rig.next().await;
+    assert_eq!(rig.api.faults_left(), 0);
+    assert_eq!(batch.events.len(), 5, "{:?}", batch.events);
+    assert_eq!(rig.world, rig.fresh().await);
+}
+
+#[tokio::test]
+async fn the_connection_breaks_at_every_byte() {
+    // what a watch says of three changes, and a list of what is there, are cut at each byte in turn
+    let whole = 2600;
+    for after in (0..whole).step_by(23) {
+        let api = api().await;
+        api.fault("/pods?", Fault::Cut(after));
+        let mut rig = Rig::synced(api).await;
+        rig.api.fault("/pods?&watch", Fault::Cut(after));
+        rig.api.cut_watches();
+        rig.api.put(pod("db", "10.0.8.1"));
+        rig.api.remove("Pod shop/web");
+        rig.api.put(pod("new", "10.0.8.2"));
+        rig.until(|r| r.has("new") && !r.has("web")).await;
+        assert_eq!(rig.world, rig.fresh().await, "cut after {after} bytes");
+    }
+}
+
+#[tokio::test]
+async fn history_that_is_gone_is_listed_again() {
+    for code in [200, 410] {
+        let mut rig = Rig::synced(api().await).await;
+        let before = rig.api.requests("/pods?&limit");
+        if code == 410 {
+            // the other way to say so: no stream at all
+            rig.api.fault("/pods?&watch", Fault::Refuse(410, "too old".to_owned()));
+        }
+        rig.api.put(pod("one", "10.0.3.1"));
+        rig.until(|r| r.has("one")).await;
+        rig.api.remove("Pod shop/one");
+        rig.api.put(pod("two", "10.0.3.2"));
+        rig.api.compact();
+        rig.api.cut_watches();
+        rig.until(|r| r.has("two") && !r.has("one")).await;
+        assert_eq!(rig.world, rig.fresh().await);
+        assert!(code == 410 || rig.api.requests("/pods?&limit") > before);
+    }
+}
+
+#[tokio::test]
+async fn bookmarks_and_lines_that_are_none() {
+    let mut rig = Rig::synced(api().await).await;
+    let bookmark = json!({"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1",
+        "metadata": {"resourceVersion": "2"}}});
+    let lines = format!("{bookmark}\nthis is no event\n");
+    rig.api.fault("/pods?&watch", Fault::Lines(lines));
+    rig.api.cut_watches();
+    // something may have been missed: everything is read again
+    rig.warning("Pod: : cannot watch").await;
+    rig.api.put(pod("new", "10.0.8.2"));
+    rig.until(|r| r.has("new")).await;
+    assert_eq!(rig.world, rig.fresh().await);
+}
+
+#[tokio::test]
+async fn a_bad_object_is_named_and_costs_only_itself() {
+    let api = api().await;
+    let mut bad = pod("bad", "10.0.4.1");
+    bad["metadata"]["labels"]["app"] = json!(7);
+    api.put(bad.clone());
+    api.put(pod("good", "10.0.4.2"));
+    let mut rig = Rig::synced(api).await;
+    assert!(rig.has("good") && !rig.has("bad"));
+    rig.warning("Pod shop/bad: metadata.labels[\"app\"]: 7: ").await;
+    rig.api.put(pod("bad", "10.0.4.1"));
+    rig.until(|r| r.has("bad")).await;
+    rig.no_warning().await;
+    // it was good, and is not any more: not known is closed
+    rig.api.put(bad);
+    rig.until(|r| !r.has("bad")).await;
+    rig.warning("Pod shop/bad").await;
+    rig.api.remove("Pod shop/bad");
+    rig.no_warning().await;
+    // a policy with a mistake is taken, narrowed
+    rig.api.put(json!({"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"namespace": "shop", "name": "wrong", "generation": 1},
+        "spec": {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0"}}]}]}}));
+    rig.warning("NetworkPolicy shop/wrong: spec.ingress[0].from[0].ipBlock.cidr").await;
+    rig.until(|r| r.world.policies.len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_waited_for() {
+    let mut api = api().await;
+    api.stop();
+    let mut rig = Rig::new(api).await;
+    rig.not_ready_because(&["Namespace (cannot list", "Node (", "NetworkPolicy (", "Pod ("]).await;
+    rig.api.restart().await;
+    rig.until(|r| r.synced).await;
+    assert!(rig.ready.is_ready());
+    // later it changes nothing: the picture stays, and what is wrong is said
+    rig.api.stop();
+    rig.warning("Pod: : cannot watch").await;
+    assert!(rig.ready.is_ready());
+    rig.api.put(pod("new", "10.0.8.2"));
+    rig.api.restart().await;
+    rig.until(|r| r.has("new")).await;
+}
