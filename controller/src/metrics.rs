@@ -17,7 +17,8 @@ pub(crate) fn kind(event: &Event) -> &'static str {
         Event::PodApplied(_) | Event::PodDeleted { .. } => "pod",
         Event::NodeApplied(_) | Event::NodeDeleted { .. } => "node",
         Event::PolicyApplied { .. } | Event::PolicyDeleted { .. } => "policy",
-        _ => "other",
+        Event::WorkloadApplied(_) | Event::WorkloadDeleted { .. } => "workload",
+        Event::Synced => "other",
     }
 }
 
@@ -27,7 +28,7 @@ pub struct EventCounts {
     counts: [AtomicU64; KINDS.len()],
 }
 
-const KINDS: [&str; 5] = ["namespace", "node", "other", "pod", "policy"];
+const KINDS: [&str; 6] = ["namespace", "node", "other", "pod", "policy", "workload"];
 
 impl EventCounts {
     pub(crate) fn add(&self, event: &Event) {

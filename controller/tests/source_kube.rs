@@ -24,6 +24,7 @@ const QUICK: Options = Options {
     page: 3,
     watch_seconds: 60,
     backoff: (Duration::from_millis(1), Duration::from_millis(20)),
+    absent: Duration::from_millis(20),
 };
 
 const OBJECTS: &str = "
@@ -100,6 +101,10 @@ impl Rig {
                 Object::Namespace { name, labels }.put(world);
             }
             Event::PodApplied(pod) => Object::Pod(pod).put(world),
+            Event::WorkloadApplied(workload) => Object::Workload(workload).put(world),
+            Event::WorkloadDeleted { namespace, name, .. } => {
+                world.workloads.remove(&(namespace, name)).expect("was there");
+            }
             Event::NodeApplied(node) => Object::Node(node).put(world),
             Event::PolicyApplied { object, manifest } => {
                 let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
@@ -122,8 +127,6 @@ impl Rig {
                 assert!(!self.synced, "told twice");
                 self.synced = true;
             }
-            #[allow(unreachable_patterns, reason = "kinds may be added")]
-            other => panic!("not expected here: {other:?}"),
         }
     }
 
@@ -385,4 +388,21 @@ async fn a_server_that_is_away_is_waited_for() {
     rig.api.put(pod("new", "10.0.8.2"));
     rig.api.restart().await;
     rig.until(|r| r.has("new")).await;
+}
+
+#[tokio::test]
+async fn a_kind_that_is_not_installed_is_empty_until_it_is() {
+    let api = api().await;
+    api.fault("/workloads?", Fault::Refuse(404, "no such kind".to_owned()));
+    let mut rig = Rig::synced(api).await;
+    assert!(rig.world.workloads.is_empty());
+    rig.no_warning().await;
+    rig.api.put(json!({"kind": "Workload", "apiVersion": "weir.io/v1alpha1",
+        "metadata": {"namespace": "shop", "name": "vm", "labels": {"app": "vm"}},
+        "spec": {"addresses": ["10.0.9.9"], "node": "n1"}}));
+    rig.until(|r| !r.world.workloads.is_empty()).await;
+    rig.api.remove("Workload shop/vm");
+    rig.until(|r| r.world.workloads.is_empty()).await;
+    // of the other kinds none may be missing
+    assert!(rig.has("db"));
 }

@@ -23,7 +23,7 @@ mod shape;
 
 use follow::{Seen, Told, follow};
 use known::Known;
-use object::{Kind, Namespaces, NetworkPolicies, Nodes, Pods};
+use object::{Kind, Namespaces, NetworkPolicies, Nodes, Pods, Workloads};
 
 /// Messages of the API server taken into one batch, if they are there already. It bounds how long a change waits for
 /// those that come with it, and what the first list keeps in memory beside the index.
@@ -39,6 +39,8 @@ pub struct Options {
     pub watch_seconds: u32,
     /// Pauses between attempts. 100 ms to 10 s.
     pub backoff: (Duration, Duration),
+    /// How often a kind that the server does not know is asked for again. 30 s.
+    pub absent: Duration,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             page: 500,
             watch_seconds: 60,
             backoff: (Duration::from_millis(100), Duration::from_secs(10)),
+            absent: Duration::from_secs(30),
         }
     }
 }
@@ -62,6 +65,7 @@ pub async fn run(client: Client, options: Options, feed: Feed, gate: Gate) {
     source.add::<Nodes>(&client, options, &mut merged);
     source.add::<NetworkPolicies>(&client, options, &mut merged);
     source.add::<Pods>(&client, options, &mut merged);
+    source.add::<Workloads>(&client, options, &mut merged);
     source.explain();
     // a stream of this kind does not end
     while let Some(first) = merged.next().await {
@@ -125,7 +129,9 @@ impl Source {
             Ok(Seen::End) => {
                 let first = !kind.synced();
                 out.news = kind.end(&mut out.events) | first;
-                tracing::info!(kind = kind.kind(), objects = kind.len(), "listed");
+                if first || kind.len() > 0 {
+                    tracing::info!(kind = kind.kind(), objects = kind.len(), "listed");
+                }
             }
             // it works again, and whatever was missed has been told by now
             Ok(Seen::Alive) => out.news = problem.take().is_some(),

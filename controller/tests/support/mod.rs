@@ -64,7 +64,7 @@ fn event(value: &serde_json::Value) -> Event {
 impl Rig {
     pub(crate) async fn new() -> Self {
         let authority = Authority::create().unwrap();
-        let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let hosts = ["localhost", "127.0.0.1", "weir-controller"].map(str::to_owned).to_vec();
         let server = authority.issue(&Role::Server(hosts), Validity::default()).unwrap();
         let tls = Tls {
             cert: server.cert.into_bytes(),

@@ -233,7 +233,7 @@ impl Rig {
             Config { ports: port_config(), pipeline: PipelineConfig::default(), drift: DRIFT };
         let inputs = Inputs { sessions: session, picture: seen, events: event, asks: ask };
         let ready = Ready::new();
-        let bundles = weir_runtime::metrics::Seconds::default();
+        let bundles = Seconds::default();
         let outputs = Outputs { uplink, saver, ready: ready.clone(), overview: show, bundles };
         let stop = CancellationToken::new();
         let reconciler = Reconciler::new(config, inputs, outputs, stored);

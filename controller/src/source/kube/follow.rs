@@ -108,6 +108,14 @@ impl<K: Kind> Follower<K> {
                 }
                 Some(Ok(seen))
             }
+            Err(error) if K::OPTIONAL && is_absent(&error) => {
+                // there are none, and there may be some once somebody has installed the kind
+                self.failed = false;
+                self.backoff.reset();
+                self.resume = Some(Instant::now() + self.options.absent);
+                self.next = Some(Seen::End);
+                Some(Ok(Seen::Begin))
+            }
             Err(error) => {
                 if needs_list(&error) {
                     self.watcher = start::<K>(&self.client, self.options);
@@ -125,6 +133,11 @@ impl<K: Kind> Follower<K> {
 fn applied<K: Kind>(object: Object<K>) -> Seen {
     let (key, version) = (object.key(), object.version().to_owned());
     Seen::Applied { key, version, manifest: object.manifest }
+}
+
+/// The server has no such kind.
+fn is_absent(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(s)) if s.code == 404)
 }
 
 /// The server will not go on from where we were, and says so otherwise than by the event that the watcher knows.

@@ -160,6 +160,9 @@ impl Known {
             "Namespace" => Event::NamespaceDeleted { name: name.into() },
             "Node" => Event::NodeDeleted { name: name.into() },
             "Pod" => Event::PodDeleted { namespace: namespace.into(), name: name.into(), uid },
+            "Workload" => {
+                Event::WorkloadDeleted { namespace: namespace.into(), name: name.into(), uid }
+            }
             "NetworkPolicy" => {
                 Event::PolicyDeleted { key: PolicyKey::network_policy(namespace, name), uid }
             }
@@ -188,6 +191,7 @@ fn read(
         k8s::Object::Namespace { name, labels } => Event::NamespaceApplied { name, labels },
         k8s::Object::Node(node) => Event::NodeApplied(node),
         k8s::Object::Pod(pod) => Event::PodApplied(pod),
+        k8s::Object::Workload(workload) => Event::WorkloadApplied(workload),
         k8s::Object::NetworkPolicy(object) => {
             manifest["metadata"]["generation"] = object.policy.generation.into();
             let manifest = manifest.to_string().into();

@@ -21,6 +21,8 @@ pub(super) trait Kind: Send + Sync + Unpin + 'static {
     const PLURAL: &'static str;
     /// What policy depends on.
     const SHAPE: Shape;
+    /// A server that knows no such kind has none of it.
+    const OPTIONAL: bool = false;
 }
 
 /// Name, labels, identity.
@@ -85,6 +87,18 @@ impl Kind for Pods {
             ]),
         ),
     ]);
+}
+
+/// Machines that are no pods. Their kind is Weir's own, and may not be installed.
+pub(super) struct Workloads;
+
+impl Kind for Workloads {
+    const NAME: &'static str = "Workload";
+    const GROUP: &'static str = "weir.io";
+    const VERSION: &'static str = "v1alpha1";
+    const PLURAL: &'static str = "workloads";
+    const SHAPE: Shape = Shape::Fields(&[("metadata", METADATA), ("spec", Shape::Whole)]);
+    const OPTIONAL: bool = true;
 }
 
 pub(super) struct NetworkPolicies;
