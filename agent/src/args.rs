@@ -264,6 +264,27 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_or_a_token() {
+        let with = |more: &[&str]| {
+            let cli = Cli::try_parse_from(LEAST[..8].iter().chain(more))?;
+            let Command::Run(run) = cli.command;
+            Ok::<_, clap::Error>(run.controller.credentials())
+        };
+        let token = with(&["--token", "t"]).unwrap();
+        assert_eq!(token, Some(Credentials::Token("t".into())));
+        let pair = Credentials::Certificate { cert: "c".into(), key: "k".into() };
+        assert_eq!(with(&["--cert", "c", "--key", "k"]).unwrap(), Some(pair));
+        for bad in [
+            &[][..],
+            &["--cert", "c"],
+            &["--key", "k"],
+            &["--token", "t", "--cert", "c", "--key", "k"],
+        ] {
+            assert!(with(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn every_flag() {
         let run = parse(&[
             "--controller",

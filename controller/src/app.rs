@@ -248,7 +248,8 @@ impl Running {
 ///
 /// Errors: arguments that cannot be used, an address that cannot be had, the end of a task.
 pub async fn run(args: Run) -> anyhow::Result<()> {
-    log::init(args.log_format, "info").context("logging")?;
+    // the library says again, for each attempt, what the source says once
+    log::init(args.log_format, "info,kube_runtime=error,kube_client=error").context("logging")?;
     // one provider for all TLS; an error says that there is one already
     drop(rustls::crypto::ring::default_provider().install_default());
     let config = configure(&args).await?;
