@@ -547,7 +547,8 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                 self.phase = Phase::Unsynced(Cause::Drift);
             }
         }
-        while self.doubts.pop_front_if(|at| *at <= now).is_some() {
+        while self.doubts.front().is_some_and(|at| *at <= now) {
+            self.doubts.pop_front();
             self.phase = Phase::Unsynced(Cause::FailMode);
         }
         if self.symbols_due.is_some_and(|at| at <= now) {

@@ -144,7 +144,7 @@ impl Disk {
             }
             let trouble = saved.as_ref().err().cloned();
             self.trouble.send_if_modified(|old| std::mem::replace(old, trouble.clone()) != trouble);
-            match saved.and(symbols.map_err(|error| chain(&error))) {
+            match saved.and_then(|()| symbols.map_err(|error| chain(&error))) {
                 Ok(()) if failing => {
                     info!("the state directory can be written again");
                     failing = false;

@@ -134,8 +134,10 @@ impl Tree {
 
     /// A directory and all below was looked at, and these could not be read.
     pub(super) fn set_all_unread(&mut self, directory: &Path, unread: BTreeMap<PathBuf, String>) {
-        let old = self.unread.extract_if(.., |path, _| path.starts_with(directory));
-        let old: BTreeMap<PathBuf, Warning> = old.collect();
+        let (old, others): (BTreeMap<_, _>, _) = std::mem::take(&mut self.unread)
+            .into_iter()
+            .partition(|(path, _)| path.starts_with(directory));
+        self.unread = others;
         for (path, message) in unread {
             let object = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
             let problem = Warning { object, field: String::new(), message };
@@ -517,7 +519,7 @@ fn name_of(value: &Value) -> Option<Name> {
         "Namespace" => Some(Name::Namespace(name)),
         "Node" => Some(Name::Node(name)),
         "Pod" => Some(Name::Pod((namespace.into(), name))),
-        "NetworkPolicy" => Some(Name::Policy(PolicyKey::network_policy(namespace, &*name))),
+        "NetworkPolicy" => Some(Name::Policy(PolicyKey::network_policy(namespace, &name))),
         // a kind misspelt: any of the above
         _ => None,
     }
