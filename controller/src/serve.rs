@@ -250,7 +250,7 @@ pub async fn serve_all(
 ) -> Result<(), ServeError> {
     let Reception { tls, tokens, peers } = reception;
     let name = format!("weir-controller {}", env!("CARGO_PKG_VERSION"));
-    let accepting = Arc::clone(&refusals);
+    let counted = Arc::clone(&refusals);
     let context = Context { hub, tokens, peers, refusals, drain: drain.clone(), name: name.into() };
     let agents = DistributionServer::new(Agents::new(context.clone()))
         .max_decoding_message_size(MAX_TO_CONTROLLER)
@@ -262,7 +262,11 @@ pub async fn serve_all(
         .max_decoding_message_size(MAX_TO_CONTROLLER)
         .max_encoding_message_size(MAX_TO_AGENT);
     let (connections, incoming) = mpsc::channel(ACCEPTED);
-    let accepting = tls::accept(listener, tls, connections, accepting, drain.clone());
+    let accepting = async {
+        tls::accept(listener, tls, connections, counted, drain.clone()).await;
+        // accepting ends with the drain; streams under way then have their time
+        std::future::pending::<()>().await;
+    };
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .initial_stream_window_size(WINDOW)
@@ -272,8 +276,12 @@ pub async fn serve_all(
         .add_service(agents)
         .add_service(replicas)
         .add_service(tools)
-        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), drain.cancelled_owned());
-    // accepting ends with the drain; streams under way then have their time
-    let (served, ()) = tokio::join!(serving, accepting);
-    served.map_err(ServeError::Serve)
+        .serve_with_incoming_shutdown(
+            ReceiverStream::new(incoming),
+            drain.clone().cancelled_owned(),
+        );
+    tokio::select! {
+        served = serving => served.map_err(ServeError::Serve),
+        () = accepting => Ok(()),
+    }
 }
