@@ -150,7 +150,7 @@ async fn flows_of_a_node() {
     let (exit, text, remarks) = ask(Controller::with(1), &line).await;
     assert_eq!((exit, remarks.as_str()), (Exit::Yes, ""));
     let all = FLOWS.lines().count();
-    let head = format!("NODE n1  OVS 3.1.0  revision 1841  5 of {all} flows");
+    let head = format!("NODE n1  OVS 3.1.0  revision 1841  7 of {all} flows");
     assert_eq!(text.lines().next(), Some(head.as_str()));
     assert!(text.contains("from: shop {app=api}, 1 endpoint (api-0)"), "{text}");
 
