@@ -2,8 +2,9 @@
 #
 #   make demo [KEEP=1] [SCENARIO=card-data|tenants|media|three-tier|trading]
 #   make test
-#   make conformance DIR=... [MODE=evaluator|ovs]
-#   make lint | bench | fuzz | docs
+#   make conformance DIR=... [MODE=evaluator|ovs|cluster]
+#   make cluster [NODES=2] | down
+#   make lint | bench | fuzz | docs | image
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,6 +22,7 @@ endif
 TESTBED := $(TARGET_DIR)/debug/weir-testbed
 SCENARIO ?= three-tier
 MODE ?= evaluator
+NODES ?= 2
 CRATES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard */Cargo.toml)))
 MEMBERS := $(filter-out fuzz,$(CRATES))
 
@@ -70,6 +72,33 @@ demo: root build
 down: root build
 	@$(SUDO) $(TESTBED) down
 
+# The servers of a cluster: built once, for each content of testbed/kubernetes, outside of target/.
+.PHONY: kubernetes
+kubernetes:
+	@testbed/kubernetes/build
+
+.PHONY: cluster
+cluster: build kubernetes
+	@$(SUDO) $(TESTBED) cluster up --nodes $(NODES)
+
+# Static programs: with musl where rustup has it, else with the C library of this system. glibc 2.34 and newer brings what
+# looks up names along, so that such a program needs nothing of an image.
+MACHINE := $(shell uname -m)
+MUSL := $(shell test -d "$$(rustc --print target-libdir --target $(MACHINE)-unknown-linux-musl 2>/dev/null)" && command -v musl-gcc)
+STATIC := $(MACHINE)-unknown-linux-$(if $(MUSL),musl,gnu)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+.PHONY: image
+image: build
+	@echo "image: static programs ($(STATIC))"
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(STATIC) -p weir-controller -p weir-agent --bins
+	image() {
+		$(SUDO) $(TESTBED) image "weir.io/$$1:$(VERSION)" --program "$(TARGET_DIR)/$(STATIC)/release/$$1" --user "$$2" \
+			--out "$(TARGET_DIR)/image/$$1-$(VERSION).tar"
+	}
+	image weir-controller 65532
+	image weir-agent 0
+
 # Always the whole workspace, so that all layers share one build: with fewer packages selected, cargo would unite other
 # features and build the dependencies again.
 TESTBED_TESTS := $(patsubst testbed/tests/%.rs,--test %,$(wildcard testbed/tests/*.rs))
@@ -85,11 +114,12 @@ test: root setup
 		"$$@"
 		times+=("$$(printf '%-44s %5d s' "$$name" $$((SECONDS - start)))")
 	}
+	layer "servers of a cluster" testbed/kubernetes/build
 	layer "build" cargo test --workspace --no-run
 	layer "unit" cargo test --workspace --lib --bins
 	layer "vectors, properties, private switches" cargo test --workspace $(OTHER_TESTS)
 	layer "documentation examples" cargo test --workspace --doc
-	layer "namespaces, real connections" cargo test --workspace $(TESTBED_TESTS)
+	layer "namespaces, real connections, kube-apiserver" cargo test --workspace $(TESTBED_TESTS)
 	if [[ -f fuzz/Cargo.toml ]]; then
 		layer "fuzz corpus" cargo test --manifest-path fuzz/Cargo.toml --tests
 	fi
@@ -101,12 +131,13 @@ conformance: $(if $(DIR),$(if $(filter ovs,$(MODE)),root) build,usage)
 	@case "$(MODE)" in
 		evaluator) $(TESTBED) conformance "$(DIR)" --evaluator ;;
 		ovs) $(SUDO) $(TESTBED) conformance "$(DIR)" --ovs ;;
-		*) echo "MODE is evaluator or ovs" >&2; exit 2 ;;
+		cluster) testbed/kubernetes/build >/dev/null; $(SUDO) $(TESTBED) conformance "$(DIR)" --cluster ;;
+		*) echo "MODE is evaluator, ovs or cluster" >&2; exit 2 ;;
 	esac
 
 .PHONY: usage
 usage:
-	@echo "make conformance DIR=... [MODE=evaluator|ovs]" >&2
+	@echo "make conformance DIR=... [MODE=evaluator|ovs|cluster]" >&2
 	exit 2
 
 .PHONY: lint

@@ -5,13 +5,19 @@ use std::path::Path;
 use std::process::{Command as Process, ExitCode, Stdio};
 use std::time::Duration;
 
-use crate::args::{Cli, Command, Mode};
+use crate::args::{self, Cli, Cluster, ClusterUp, Command, Mode};
 use crate::bed::{self, INFRA};
-use crate::conformance::{self, evaluator, live};
+use crate::cluster::weir::{self, Weir};
+use crate::cluster::{KUBECONFIG, KUBECTL};
+use crate::conformance::Score;
+use crate::conformance::case::Case;
+use crate::conformance::live::{Ground, Live};
+use crate::conformance::{self, evaluator};
 use crate::demo::{self, Options};
 use crate::error::{During, Error, Result};
 use crate::home::{self, Home};
 use crate::host::NODE;
+use crate::image::{self, Image};
 use crate::netns::Inside;
 use crate::scenario::{self, Scenario};
 use crate::{daemon, fleet, interrupt, out, require, wait};
@@ -46,7 +52,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             interrupt::listen()?;
             up(&bed.name, &scenario)
         }
-        Command::Down { bed } => {
+        Command::Down { bed } | Command::Cluster(Cluster::Down { bed }) => {
             require::root()?;
             let was = home::take_down(&bed.name)?;
             let how = if was { "is down" } else { "was not up" };
@@ -81,6 +87,13 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             conformance(&dir, mode, case.as_deref(), name)
         }
         Command::Ctl { bed, args } => ctl(&bed.name, &args),
+        Command::Cluster(Cluster::Up(up)) => {
+            interrupt::listen()?;
+            cluster_up(&up)
+        }
+        Command::Cluster(Cluster::Run(up)) => cluster_run(&up),
+        Command::Cluster(Cluster::Kubectl { bed, args }) => kubectl(&bed.name, &args),
+        Command::Image(made) => make_image(&made),
         Command::Serve { bed } => serve(&bed.name),
     }
 }
@@ -206,15 +219,104 @@ fn conformance(
     name: Option<String>,
 ) -> Result<ExitCode> {
     let cases = conformance::read(dir, only)?;
+    let name = name.unwrap_or_else(home::test_name);
     let score = if mode.evaluator {
         conformance::play(&cases, evaluator::play)?
     } else {
         interrupt::listen()?;
         require::all()?;
-        let mut live = live::Live::up(&name.unwrap_or_else(home::test_name))?;
-        let score = conformance::play(&cases, |case| live.play(case))?;
-        live.down()?;
-        score
+        if mode.cluster {
+            play_live(&cases, Live::up_cluster(&name)?)?
+        } else {
+            play_live(&cases, Live::up(&name)?)?
+        }
     };
     Ok(if score.is_full() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+fn play_live<G: Ground>(cases: &[Case], mut live: Live<G>) -> Result<Score> {
+    let score = conformance::play(cases, |case| live.play(case))?;
+    live.down()?;
+    Ok(score)
+}
+
+/// How long a cluster may take to come up.
+const CLUSTER_UP: Duration = Duration::from_secs(300);
+/// Between two looks at whether everything of a cluster still runs.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Starts a process that builds a cluster and keeps it, and waits until it is up.
+fn cluster_up(up: &ClusterUp) -> Result<ExitCode> {
+    let name = &up.bed.name;
+    home::take_down(name)?;
+    let own = std::env::current_exe().during(|| "finding the own program".to_owned())?;
+    let ready = home::dir_of(name).join(SERVING_FILE);
+    // a session of its own: the end of this terminal is not its end
+    let mut child = Process::new("setsid")
+        .arg(own)
+        .args(["cluster", "run", "--name", name])
+        .args(["--nodes", &up.nodes.to_string(), "--replicas", &up.replicas.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .during(|| "starting the process that keeps the cluster".to_owned())?;
+    let came_up = wait::until("the cluster is up", CLUSTER_UP, || {
+        match child.try_wait().during(|| "waiting for the cluster".to_owned())? {
+            Some(status) => Err(Error::Ended {
+                name: "weir-testbed cluster run".to_owned(),
+                status: status.to_string(),
+                tail: "its reason is above".to_owned(),
+                log: home::dir_of(name),
+            }),
+            None => Ok(ready.exists().then_some(())),
+        }
+    });
+    if let Err(e) = came_up {
+        let _ = child.kill();
+        let _ = child.wait();
+        interrupt::ignore();
+        home::take_down(name)?;
+        return Err(e);
+    }
+    let dir = home::dir_of(name);
+    out::line(&dir.join(KUBECONFIG).display().to_string());
+    out::progress(&format!("{} is kubectl for it", dir.join(KUBECTL).display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds a cluster and keeps it until a signal ends the process; what it leaves, `down` or the next `up` removes.
+fn cluster_run(up: &ClusterUp) -> Result<ExitCode> {
+    let mut weir = Weir::up(&up.bed.name, &weir::Setup::new(up.nodes, up.replicas))?;
+    let dir = weir.cluster().dir();
+    weir.cluster().with_bed(bed::Testbed::now_serves)?;
+    let log = dir.join("cluster.log");
+    let file = std::fs::File::create(&log).during(|| format!("opening {}", log.display()))?;
+    nix::unistd::dup2_stderr(&file).during(|| format!("writing to {}", log.display()))?;
+    let ready = dir.join(SERVING_FILE);
+    std::fs::write(&ready, "").during(|| format!("writing {}", ready.display()))?;
+    loop {
+        weir.check()?;
+        wait::pause(LOOK);
+    }
+}
+
+/// Runs kubectl on the cluster of a testbed.
+fn kubectl(name: &str, args: &[String]) -> Result<ExitCode> {
+    let program = home::dir_of(name).join(KUBECTL);
+    if !program.exists() {
+        return Err(Error::NotUp(name.to_owned()));
+    }
+    let status =
+        Process::new(program).args(args).status().during(|| "running kubectl".to_owned())?;
+    Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
+}
+
+/// Writes an image, reads it back as an importer would, and runs what is in it.
+fn make_image(made: &args::Image) -> Result<ExitCode> {
+    let image = Image { name: &made.name, program: &made.program, user: made.user };
+    image::write(&image, &made.out)?;
+    let back = image::read(&made.out)?;
+    let says = image::try_out(&back)?;
+    out::line(&format!("{}  {}  as {}: {says}", made.out.display(), back.name, back.user));
+    Ok(ExitCode::SUCCESS)
 }

@@ -81,6 +81,11 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
     },
+    /// Kubernetes on the testbed: a real API server whose nodes and pods are those of the testbed.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Writes a container image of a static program, without a container engine, and tries it out.
+    Image(Image),
     /// Serves the pods of a testbed that was left up.
     #[command(hide = true)]
     Serve {
@@ -99,6 +104,60 @@ pub struct Mode {
     /// On Open vSwitch with real connections (TCP and UDP rows), pods spread over two nodes.
     #[arg(long)]
     pub ovs: bool,
+    /// As with --ovs, and everything goes through a real kube-apiserver.
+    #[arg(long)]
+    pub cluster: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Starts etcd, kube-apiserver, kube-controller-manager, nodes, controllers and agents; prints where the kubeconfig is.
+    Up(ClusterUp),
+    /// Ends it.
+    Down {
+        #[command(flatten)]
+        bed: Bed,
+    },
+    /// Runs the real kubectl on it.
+    Kubectl {
+        #[command(flatten)]
+        bed: Bed,
+        #[arg(last = true, required = true)]
+        args: Vec<String>,
+    },
+    /// What `up` leaves behind: servers, kubelets and programs until a signal.
+    #[command(hide = true)]
+    Run(ClusterUp),
+}
+
+/// An image to be.
+#[derive(Clone, Debug, Args)]
+pub struct Image {
+    /// Name with tag.
+    #[arg(value_name = "NAME:TAG")]
+    pub name: String,
+    /// The program.
+    #[arg(long, value_name = "FILE")]
+    pub program: PathBuf,
+    /// User and group it runs as.
+    #[arg(long, value_name = "ID", default_value = "0")]
+    pub user: u32,
+    /// The archive.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// What a cluster starts with.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterUp {
+    #[command(flatten)]
+    pub bed: Bed,
+    /// Nodes, 1 to 9.
+    #[arg(long, default_value = "2", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub nodes: u8,
+    /// Controllers, 1 to 5.
+    #[arg(long, default_value = "2", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: u8,
 }
 
 #[cfg(test)]
@@ -117,6 +176,9 @@ mod tests {
         for bad in [
             &["conformance", "dir"][..],
             &["conformance", "dir", "--evaluator", "--ovs"],
+            &["conformance", "dir", "--cluster", "--ovs"],
+            &["cluster", "up", "--nodes", "0"],
+            &["cluster", "kubectl", "get", "pods"],
             &["exec", "x/a"],
             &["demo", "extra"],
         ] {

@@ -482,6 +482,11 @@ impl Testbed {
         Ok(())
     }
 
+    /// From here on the process only keeps it running: the next `up` or `down` may end it.
+    pub fn now_serves(&self) -> Result<()> {
+        self.home().now_serves()
+    }
+
     /// Stops answering probes, so that another process can serve in its stead, and leaves everything up.
     pub fn leave_up(mut self) -> Home {
         for host in self.hosts.values_mut() {

@@ -2,6 +2,7 @@
 //! may connect to whom.
 
 pub mod case;
+pub mod cluster;
 pub mod evaluator;
 pub mod live;
 

@@ -17,6 +17,9 @@ pub enum Error {
     /// A system call or file operation failed.
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
+    /// The API server of a cluster refused something, or did not answer.
+    #[error("{what}: {source}")]
+    Api { what: String, source: Box<kube::Error> },
     /// Something did not happen in time.
     #[error("{what}: not after {}", crate::out::millis(*after))]
     Late { what: String, after: Duration },

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::slice;
 use std::time::{Duration, Instant};
 
 use weir_policy::world::World;
@@ -43,9 +44,9 @@ use crate::{command, require};
 /// A change must be in force within this time, on a machine that does other things too.
 pub const IN_FORCE: Duration = Duration::from_secs(10);
 /// Programs must be up within this time.
-const STARTING: Duration = Duration::from_secs(30);
+pub(crate) const STARTING: Duration = Duration::from_secs(30);
 /// Between two records of a stream.
-const STREAM_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const STREAM_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a fleet starts with.
 #[derive(Clone, Debug, Default)]
@@ -209,8 +210,14 @@ impl Fleet {
         let address = controller_address(&mut controller, &bed)?;
         let mut agents = BTreeMap::new();
         for node in bed.nodes() {
-            let recipe =
-                agent_recipe(&programs, &bed, &node.name, &pki, &address, &setup.agent_args)?;
+            let recipe = agent_recipe(
+                &programs,
+                &bed,
+                &node.name,
+                &certificates(&pki, &node.name),
+                slice::from_ref(&address),
+                &setup.agent_args,
+            )?;
             agents.insert(node.name.clone(), Daemon::start(recipe)?);
         }
         let mut fleet = Self { controller, agents, bed, manifests, pki, address, scheduled: 0 };
@@ -401,31 +408,17 @@ impl Fleet {
 
     /// Waits until these cells are as given.
     pub fn sees(&self, expected: &Verdicts) -> Result<Observed> {
-        let seen = self.bed.settle(expected, IN_FORCE)?;
-        if seen.wrong.is_empty() {
-            Ok(seen)
-        } else {
-            Err(Error::Differs { probes: expected.len(), lines: seen.differences() })
-        }
+        self.bed.sees(expected, IN_FORCE)
     }
 
     /// Waits until a connection passes, in every family that both ends have.
     pub fn reaches(&self, from: &str, to: &str, service: Service) -> Result<Observed> {
-        self.sees(&self.one(from, to, service, true)?)
+        self.sees(&self.bed.one(from, to, service, true)?)
     }
 
     /// Waits until a connection does not pass, in any family that both ends have.
     pub fn cannot_reach(&self, from: &str, to: &str, service: Service) -> Result<Observed> {
-        self.sees(&self.one(from, to, service, false)?)
-    }
-
-    fn one(&self, from: &str, to: &str, service: Service, open: bool) -> Result<Verdicts> {
-        let (source, target) = (self.bed.host(from)?, self.bed.host(to)?);
-        Ok([false, true]
-            .into_iter()
-            .filter(|v6| source.speaks(*v6) && target.speaks(*v6))
-            .map(|v6| (Cell { from: from.to_owned(), to: to.to_owned(), service, v6 }, open))
-            .collect())
+        self.sees(&self.bed.one(from, to, service, false)?)
     }
 
     /// How long after `since` a connection has the given verdict, by connections tried every few milliseconds (IPv4).
@@ -437,21 +430,21 @@ impl Fleet {
         open: bool,
         since: Instant,
     ) -> Result<Duration> {
-        let cell = Cell { from: from.to_owned(), to: to.to_owned(), service, v6: false };
-        self.bed.engine().first_right(&self.bed.request(&cell)?, open, since, IN_FORCE)
+        let request = self.bed.request(&Cell::v4(from, to, service))?;
+        self.bed.engine().first_right(&request, open, since, IN_FORCE)
     }
 
     /// Opens a long-lived connection (IPv4).
     pub fn stream(&self, from: &str, to: &str, service: Service) -> Result<Stream> {
-        let cell = Cell { from: from.to_owned(), to: to.to_owned(), service, v6: false };
-        self.bed.engine().stream(&self.bed.request(&cell)?, STREAM_INTERVAL)
+        let request = self.bed.request(&Cell::v4(from, to, service))?;
+        self.bed.engine().stream(&request, STREAM_INTERVAL)
     }
 
     /// Tries a connection without pause (IPv4) and counts what gets through, while the test changes something. `each`:
     /// [`watch::SHUT`](probe::watch::SHUT) or [`watch::OPEN`](probe::watch::OPEN).
     pub fn watch(&self, from: &str, to: &str, service: Service, each: Duration) -> Result<Watch> {
-        let cell = Cell { from: from.to_owned(), to: to.to_owned(), service, v6: false };
-        Ok(self.bed.engine().watch(&self.bed.request(&cell)?, each))
+        let request = self.bed.request(&Cell::v4(from, to, service))?;
+        Ok(self.bed.engine().watch(&request, each))
     }
 
     /// Runs `weirctl` as an operator, where it reaches the controller. "No" and "the switch disagrees" are answers, too
@@ -496,27 +489,27 @@ pub fn operator_env(dir: &std::path::Path) -> Result<Vec<(&'static str, String)>
 }
 
 /// The line `listen IP:PORT` of the controller's address file.
-fn listen_address(file: &std::path::Path) -> Option<String> {
+pub(crate) fn listen_address(file: &std::path::Path) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     text.lines().find_map(|l| l.strip_prefix("listen ")).map(str::to_owned)
 }
 
 /// Where the controller writes down where it listens.
-const ADDRESS: &str = "controller.address";
+pub(crate) const ADDRESS: &str = "controller.address";
 /// Where the certificates lie.
-const PKI: &str = "pki";
+pub(crate) const PKI: &str = "pki";
 /// The name in the operator's certificate.
-const OPERATOR: &str = "testbed";
+pub(crate) const OPERATOR: &str = "testbed";
 /// The admin socket of an agent, in the directory of its node.
-const ADMIN: &str = "admin.sock";
+pub(crate) const ADMIN: &str = "admin.sock";
 
-struct Programs {
-    controller: PathBuf,
-    agent: PathBuf,
+pub(crate) struct Programs {
+    pub(crate) controller: PathBuf,
+    pub(crate) agent: PathBuf,
 }
 
 impl Programs {
-    fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         Ok(Self {
             controller: require::sibling("weir-controller")?,
             agent: require::sibling("weir-agent")?,
@@ -524,7 +517,7 @@ impl Programs {
     }
 }
 
-fn text(path: &std::path::Path) -> String {
+pub(crate) fn text(path: &std::path::Path) -> String {
     path.display().to_string()
 }
 
@@ -585,12 +578,21 @@ fn controller_address(controller: &mut Daemon, bed: &Testbed) -> Result<String> 
     Ok(address)
 }
 
-fn agent_recipe(
+/// What a node has from [`make_pki`].
+fn certificates(pki: &std::path::Path, node: &str) -> [(&'static str, String); 3] {
+    [
+        ("--ca", text(&pki.join("ca.crt"))),
+        ("--cert", text(&pki.join(format!("node-{node}.crt")))),
+        ("--key", text(&pki.join(format!("node-{node}.key")))),
+    ]
+}
+
+pub(crate) fn agent_recipe(
     programs: &Programs,
     bed: &Testbed,
     node: &str,
-    pki: &std::path::Path,
-    controller: &str,
+    credentials: &[(&'static str, String)],
+    controllers: &[String],
     more: &[String],
 ) -> Result<Recipe> {
     let place = bed.node(node)?;
@@ -599,10 +601,6 @@ fn agent_recipe(
     std::fs::create_dir_all(&state).during(|| format!("making {}", state.display()))?;
     let mut args: Vec<String> = [
         ("--node", node.to_owned()),
-        ("--controller", format!("https://{controller}")),
-        ("--ca", text(&pki.join("ca.crt"))),
-        ("--cert", text(&pki.join(format!("node-{node}.crt")))),
-        ("--key", text(&pki.join(format!("node-{node}.key")))),
         ("--ovsdb", place.ovs.database()),
         ("--bridge", BRIDGE.to_owned()),
         ("--bridge-mgmt", format!("unix:{}", place.ovs.management().display())),
@@ -613,6 +611,8 @@ fn agent_recipe(
         ("--admin", format!("unix:{}", dir.join(ADMIN).display())),
     ]
     .into_iter()
+    .chain(credentials.iter().cloned())
+    .chain(controllers.iter().map(|c| ("--controller", format!("https://{c}"))))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .collect();
     args.insert(0, "run".to_owned());
@@ -628,7 +628,7 @@ fn agent_recipe(
 }
 
 /// One question to an admin server. Units: the first part is the HTTP status.
-fn ask_admin(socket: &std::path::Path, path: &str) -> Result<(u16, String)> {
+pub(crate) fn ask_admin(socket: &std::path::Path, path: &str) -> Result<(u16, String)> {
     use std::io::{Read, Write};
     let during = || format!("asking {}", socket.display());
     let mut stream = std::os::unix::net::UnixStream::connect(socket).during(during)?;

@@ -10,7 +10,7 @@
 //! namespaces (interfaces, processes), so the journal is all that cleaning up needs.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,6 +96,19 @@ impl Home {
         Self::with_lock(name, dir, lock, Role::Serve)
     }
 
+    /// Says that from now on the holder only keeps things running, so that the next `up` or `down` may end it.
+    pub fn now_serves(&self) -> Result<()> {
+        self.sign(Role::Serve)
+    }
+
+    fn sign(&self, role: Role) -> Result<()> {
+        let mut lock = &self.lock;
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{} {}", std::process::id(), role.as_str()))
+            .during(|| format!("writing the lock of {}", self.name))
+    }
+
     /// A handle of the lock that child processes inherit. The testbed stays held as long as one of them lives.
     pub fn hand_over(&self) -> Result<File> {
         let during = || "handing over the lock".to_owned();
@@ -104,17 +117,16 @@ impl Home {
         Ok(file)
     }
 
-    fn with_lock(name: &str, dir: PathBuf, mut lock: File, role: Role) -> Result<Self> {
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "{} {}", std::process::id(), role.as_str()))
-            .during(|| format!("writing the lock of {name}"))?;
+    fn with_lock(name: &str, dir: PathBuf, lock: File, role: Role) -> Result<Self> {
         let path = dir.join("journal");
         let journal = File::options()
             .create(true)
             .append(true)
             .open(&path)
             .during(|| format!("opening {}", path.display()))?;
-        Ok(Self { name: name.to_owned(), dir, journal, lock })
+        let home = Self { name: name.to_owned(), dir, journal, lock };
+        home.sign(role)?;
+        Ok(home)
     }
 
     /// The name people use.

@@ -10,7 +10,7 @@ use weir_policy::eval::{self, L4};
 use weir_policy::world::World;
 
 use crate::bed::Testbed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::HostName;
 use crate::interrupt;
 use crate::probe::{Budget, Outcome, Request, Service};
@@ -22,6 +22,13 @@ pub struct Cell {
     pub to: HostName,
     pub service: Service,
     pub v6: bool,
+}
+
+impl Cell {
+    /// One over IPv4.
+    pub fn v4(from: &str, to: &str, service: Service) -> Self {
+        Self { from: from.to_owned(), to: to.to_owned(), service, v6: false }
+    }
 }
 
 impl fmt::Display for Cell {
@@ -126,7 +133,7 @@ impl Testbed {
     /// The probe of a cell.
     pub fn request(&self, cell: &Cell) -> Result<Request> {
         let target = self.host(&cell.to)?;
-        let to = target.target(cell.v6, cell.service.port).ok_or_else(|| crate::Error::Name {
+        let to = target.target(cell.v6, cell.service.port).ok_or_else(|| Error::Name {
             kind: "host",
             name: cell.to.clone(),
             reason: "has no address of that family",
@@ -161,6 +168,28 @@ impl Testbed {
         }
         seen.wrong = wrong.into_iter().map(|c| (c.clone(), is_open(expected, c))).collect();
         Ok(seen)
+    }
+
+    /// Waits until these cells are as given.
+    ///
+    /// Errors: [`Error::Differs`] when they are not within `limit`.
+    pub fn sees(&self, expected: &Verdicts, limit: Duration) -> Result<Observed> {
+        let seen = self.settle(expected, limit)?;
+        if seen.wrong.is_empty() {
+            Ok(seen)
+        } else {
+            Err(Error::Differs { probes: expected.len(), lines: seen.differences() })
+        }
+    }
+
+    /// The cells of one connection, in every family that both ends have.
+    pub fn one(&self, from: &str, to: &str, service: Service, open: bool) -> Result<Verdicts> {
+        let (source, target) = (self.host(from)?, self.host(to)?);
+        Ok([false, true]
+            .into_iter()
+            .filter(|v6| source.speaks(*v6) && target.speaks(*v6))
+            .map(|v6| (Cell { v6, ..Cell::v4(from, to, service) }, open))
+            .collect())
     }
 
     /// Tries cells, notes the outcomes, and returns those that are not as expected.

@@ -1,0 +1,315 @@
+//! Weir on a real kube-apiserver, with the rights that `deploy/` gives it: what is away comes again, and no flow changes that
+//! policy does not ask for.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use weir_testbed::cluster::weir::{self, Setup, Weir};
+use weir_testbed::cluster::{Account, pod_key};
+use weir_testbed::fleet::IN_FORCE;
+use weir_testbed::{tcp, udp};
+
+const POLICY: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: web}}}]
+    ports: [{port: 5432}, {port: 5432, protocol: UDP}]
+";
+
+fn pod(name: &str, node: &str, app: &str) -> Value {
+    let ports = json!([
+        {"name": "sql", "containerPort": 5432},
+        {"name": "sql-udp", "containerPort": 5432, "protocol": "UDP"},
+    ]);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": "shop", "name": name, "labels": {"app": app}},
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "server", "image": "weir-testbed", "ports": ports}],
+        },
+    })
+}
+
+/// Two nodes, two controllers; web and other on n1, db on n2, which only web may reach.
+fn shop() -> Weir {
+    let mut weir = Weir::for_test(&Setup::new(2, 2)).unwrap();
+    weir.cluster().apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}").unwrap();
+    for (name, node, app) in [("web", "n1", "web"), ("other", "n1", "other"), ("db", "n2", "db")] {
+        weir.cluster().apply_pod(&pod(name, node, app)).unwrap();
+    }
+    for name in ["web", "other", "db"] {
+        weir.cluster().pod_runs("shop", name).unwrap();
+    }
+    weir.cluster().apply(POLICY).unwrap();
+    weir.cannot_reach("shop/other", "shop/db", tcp(5432)).unwrap();
+    weir.agrees().unwrap();
+    weir
+}
+
+fn policy_key() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"namespace": "shop", "name": "db"},
+    })
+}
+
+fn leader(weir: &mut Weir) -> Option<String> {
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"namespace": weir::NAMESPACE, "name": weir::CONTROLLER},
+    });
+    let lease = weir.cluster().client().get(&lease).unwrap()?;
+    lease.pointer("/spec/holderIdentity").and_then(Value::as_str).map(str::to_owned)
+}
+
+#[test]
+fn the_api_server_goes_and_its_history_and_nothing_changes() {
+    let mut weir = shop();
+    let before = weir.flows().unwrap();
+    let stream = weir.stream("shop/web", "shop/db", udp(5432)).unwrap();
+    let forbidden = weir.watch("shop/other", "shop/db", tcp(5432)).unwrap();
+
+    weir.cluster().servers().apiserver().kill().unwrap();
+    stream.moves(IN_FORCE).unwrap();
+    // an agent that comes again meanwhile has its state, and the controllers know it still
+    weir.agent("n2").unwrap().kill().unwrap();
+    weir.agent("n2").unwrap().start_again().unwrap();
+    weir.ready().unwrap();
+    weir.cluster().servers().compact().unwrap();
+    weir.cluster().servers().apiserver().start_again().unwrap();
+    let client = weir.cluster().client().clone();
+    weir.cluster().servers().until_ready(&client).unwrap();
+    assert_eq!(weir.flows().unwrap(), before);
+
+    // the watches go on
+    weir.cluster().apply_pod(&pod("late", "n1", "web")).unwrap();
+    weir.cluster().pod_runs("shop", "late").unwrap();
+    weir.reaches("shop/late", "shop/db", tcp(5432)).unwrap();
+    weir.agrees().unwrap();
+    assert_eq!(forbidden.finish().passed, 0);
+    let end = stream.finish();
+    assert_eq!((end.there.lost(), end.back.lost()), (0, 0), "{end:?}");
+    client.delete(&policy_key()).unwrap();
+    weir.reaches("shop/other", "shop/db", tcp(5432)).unwrap();
+    weir.check().unwrap();
+    weir.down().unwrap();
+}
+
+#[test]
+fn controllers_are_killed_under_load_and_no_flow_notices() {
+    let mut weir = shop();
+    let stream = weir.stream("shop/web", "shop/db", udp(5432)).unwrap();
+    let forbidden = weir.watch("shop/other", "shop/db", tcp(5432)).unwrap();
+
+    // the one that holds the lease, while pods come and go
+    let before = weir.flows().unwrap();
+    let holder = leader(&mut weir).unwrap();
+    let first = usize::from(holder.contains("weir-controller-1"));
+    for n in 0..6 {
+        weir.cluster().apply_pod(&pod(&format!("load-{n}"), "n1", "load")).unwrap();
+        if n == 2 {
+            weir.controllers()[first].kill().unwrap();
+        }
+    }
+    for n in 0..6 {
+        weir.cluster().pod_runs("shop", &format!("load-{n}")).unwrap();
+    }
+    weir.agrees().unwrap();
+    for n in 0..6 {
+        weir.cluster().client().delete(&pod_key("shop", &format!("load-{n}"))).unwrap();
+    }
+    for n in 0..6 {
+        weir.cluster().is_gone(&pod_key("shop", &format!("load-{n}"))).unwrap();
+    }
+    weir.agrees().unwrap();
+    // another holds it then
+    let client = weir.cluster().client().clone();
+    let key = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"namespace": weir::NAMESPACE, "name": weir::CONTROLLER},
+    });
+    weir.cluster()
+        .until("another controller holds the lease", || {
+            let now = client.get(&key)?;
+            let now = now.as_ref().and_then(|l| l.pointer("/spec/holderIdentity")).cloned();
+            Ok((now.is_some() && now != Some(json!(holder))).then_some(()))
+        })
+        .unwrap();
+
+    // both at once
+    weir.controllers()[first].start_again().unwrap();
+    weir.controllers()[1 - first].kill().unwrap();
+    weir.controllers()[first].kill().unwrap();
+    stream.moves(IN_FORCE).unwrap();
+    for controller in weir.controllers() {
+        controller.start_again().unwrap();
+    }
+    weir.ready().unwrap();
+    weir.reaches("shop/web", "shop/db", tcp(5432)).unwrap();
+    // the same world as at the beginning, and the same flows
+    assert_eq!(weir.flows().unwrap(), before);
+    assert_eq!(forbidden.finish().passed, 0);
+    let end = stream.finish();
+    assert_eq!((end.there.lost(), end.back.lost()), (0, 0), "{end:?}");
+
+    // and they still follow
+    weir.cluster().client().delete(&policy_key()).unwrap();
+    weir.reaches("shop/other", "shop/db", tcp(5432)).unwrap();
+    weir.down().unwrap();
+}
+
+/// Verb, group and resource of everything that the roles allow.
+fn granted() -> BTreeSet<(String, String, String)> {
+    let mut out = BTreeSet::new();
+    for object in weir::objects(weir::MANIFESTS).unwrap() {
+        if !matches!(object["kind"].as_str(), Some("ClusterRole" | "Role")) {
+            continue;
+        }
+        let texts = |v: &Value| -> Vec<String> {
+            v.as_array().into_iter().flatten().map(|t| t.as_str().unwrap().to_owned()).collect()
+        };
+        for rule in object["rules"].as_array().unwrap() {
+            for verb in texts(&rule["verbs"]) {
+                for group in texts(&rule["apiGroups"]) {
+                    for resource in texts(&rule["resources"]) {
+                        out.insert((verb.clone(), group.clone(), resource));
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn the_controllers_rights_are_what_they_use() {
+    let mut weir = shop();
+    // a policy's status comes, changes and goes with it
+    let status = json!({
+        "apiVersion": "weir.io/v1alpha1",
+        "kind": "PolicyStatus",
+        "metadata": {"namespace": "shop", "name": "db"},
+    });
+    let client = weir.cluster().client().clone();
+    weir.cluster().until("the policy has a status", || Ok(client.get(&status)?.map(drop))).unwrap();
+    client.delete(&policy_key()).unwrap();
+    weir.cluster().is_gone(&status).unwrap();
+
+    let user = format!("system:serviceaccount:{}:{}", weir::NAMESPACE, weir::CONTROLLER);
+    let audit = weir.cluster().audit().unwrap();
+    assert!(audit.iter().all(|a| a.user == user), "somebody else asks: {audit:?}");
+    let refused: Vec<_> = audit.iter().filter(|a| a.code == Some(403)).collect();
+    assert!(refused.is_empty(), "rights are missing: {refused:?}");
+    let used: BTreeSet<(String, String, String)> = audit
+        .iter()
+        .filter(|a| !a.resource.is_empty())
+        .map(|a| (a.verb.clone(), a.group.clone(), a.resource.clone()))
+        .collect();
+    let granted = granted();
+    let superfluous: Vec<_> = granted.difference(&used).collect();
+    assert!(superfluous.is_empty(), "rights that nothing uses: {superfluous:?}");
+    weir.down().unwrap();
+}
+
+#[test]
+fn tokens_that_are_not_a_nodes_own_open_nothing() {
+    let mut weir = shop();
+    let good = weir::agent_token(weir.cluster(), "n1").unwrap();
+    let other = weir::agent_token(weir.cluster(), "n2").unwrap();
+    let unbound = Account {
+        namespace: weir::NAMESPACE,
+        name: weir::AGENT,
+        audience: Some(weir::AUDIENCE),
+        seconds: 600,
+        bound: None,
+    };
+    let unbound_token = weir.cluster().token(&unbound).unwrap();
+    let wrong_audience = weir.cluster().token(&Account { audience: None, ..unbound }).unwrap();
+    let stranger =
+        weir.cluster().token(&Account { namespace: "shop", name: "default", ..unbound }).unwrap();
+    let mut forged = good.clone();
+    let last = forged.pop().unwrap();
+    forged.push(if last == 'A' { 'B' } else { 'A' });
+
+    assert_eq!(support::follow(&mut weir, "n1", Some(&good)), Ok(()));
+    for (what, token, code) in [
+        ("another node's", Some(&other), tonic::Code::PermissionDenied),
+        ("not bound to a node", Some(&unbound_token), tonic::Code::Unauthenticated),
+        ("for another audience", Some(&wrong_audience), tonic::Code::Unauthenticated),
+        ("another account's", Some(&stranger), tonic::Code::Unauthenticated),
+        ("forged", Some(&forged), tonic::Code::Unauthenticated),
+        ("none", None, tonic::Code::Unauthenticated),
+    ] {
+        let seen = support::follow(&mut weir, "n1", token.map(String::as_str));
+        assert_eq!(seen, Err(code), "{what}");
+    }
+    // a token ends with what it is bound to
+    let key = pod_key("shop", "web");
+    let web = weir.cluster().client().get(&key).unwrap().unwrap();
+    assert_eq!(web["spec"]["nodeName"], "n1");
+    weir.down().unwrap();
+}
+
+mod support {
+    //! One stream to a controller, by hand.
+
+    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+    use weir_api::v1::{self, agent_message, distribution_client::DistributionClient};
+    use weir_api::version;
+    use weir_testbed::cluster::weir::Weir;
+
+    /// Says hello as a node with a token, and waits for the first answer.
+    pub(crate) fn follow(
+        weir: &mut Weir,
+        node: &str,
+        token: Option<&str>,
+    ) -> Result<(), tonic::Code> {
+        let url = format!("https://{}", weir.addresses()[0]);
+        let ca = std::fs::read_to_string(weir.cluster().dir().join("pki/ca.crt")).unwrap();
+        let (node, token) = (node.to_owned(), token.map(str::to_owned));
+        weir.cluster()
+            .client()
+            .run("a stream", async move { Ok(stream(&url, &ca, &node, token).await) })
+            .unwrap()
+    }
+
+    async fn stream(
+        url: &str,
+        ca: &str,
+        node: &str,
+        token: Option<String>,
+    ) -> Result<(), tonic::Code> {
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(ca))
+            .domain_name("weir-controller");
+        let endpoint = Endpoint::from_shared(url.to_owned()).unwrap().tls_config(tls).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        let hello = v1::Hello {
+            node: node.to_owned(),
+            agent_version: "test".to_owned(),
+            protocol: version::PROTOCOL,
+            ovs_version: "3.1.0".to_owned(),
+        };
+        let hello = v1::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) };
+        let mut request = tonic::Request::new(tokio_stream::once(hello));
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        let mut client =
+            DistributionClient::new(channel).max_decoding_message_size(version::MAX_TO_AGENT);
+        let mut answers = client.follow(request).await.map_err(|s| s.code())?.into_inner();
+        answers.message().await.map(drop).map_err(|s| s.code())
+    }
+}
