@@ -40,6 +40,7 @@ fn the_plain_yaml_is_the_chart_rendered() {
     let rendered = format!("{HEAD}{}", render(&["--set", "createNamespace=true"]));
     if std::env::var_os("BLESS").is_some() {
         fs::write(&file, &rendered).unwrap();
+        return;
     }
     let there = fs::read_to_string(&file).unwrap();
     assert!(
@@ -81,7 +82,8 @@ fn command_lines(text: &str) -> Vec<(String, Vec<String>)> {
                 assert!(!arg.contains("$("), "{name}: {arg} has a variable that nobody sets");
                 arg
             });
-            out.push((name.clone(), std::iter::once(name).chain(args).collect()));
+            let words = std::iter::once(name.clone()).chain(args).collect();
+            out.push((name, words));
         }
     }
     out
