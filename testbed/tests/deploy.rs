@@ -78,6 +78,7 @@ fn command_lines(text: &str) -> Vec<(String, Vec<String>)> {
             let name = container["name"].as_str().unwrap().to_owned();
             let args = container["args"].as_array().unwrap().iter().map(|arg| {
                 let arg = arg.as_str().unwrap().replace("$(NODE)", "n1");
+                let arg = arg.replace("$(ADDRESS)", "192.0.2.1");
                 let arg = arg.replace("$(WEIR_CONTROLLER_SERVICE_HOST)", "10.96.7.7");
                 assert!(!arg.contains("$("), "{name}: {arg} has a variable that nobody sets");
                 arg

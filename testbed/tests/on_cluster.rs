@@ -205,6 +205,22 @@ fn the_controllers_rights_are_what_they_use() {
     weir.cluster().until("the policy has a status", || Ok(client.get(&status)?.map(drop))).unwrap();
     client.delete(&policy_key()).unwrap();
     weir.cluster().is_gone(&status).unwrap();
+    // what agents trust is put right by a controller that starts, and one that ends takes its Lease along
+    let mut map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": weir::NAMESPACE, "name": "weir-ca"},
+    });
+    let published = client.get(&map).unwrap().unwrap()["data"].clone();
+    map["data"] = json!({"ca.crt": "somebody else's"});
+    client.merge(&map).unwrap();
+    weir.controllers()[0].stop().unwrap();
+    weir.controllers()[0].start_again().unwrap();
+    weir.cluster()
+        .until("the authority is published again", || {
+            Ok((client.get(&map)?.is_some_and(|m| m["data"] == published)).then_some(()))
+        })
+        .unwrap();
 
     let user = format!("system:serviceaccount:{}:{}", weir::NAMESPACE, weir::CONTROLLER);
     let audit = weir.cluster().audit().unwrap();
