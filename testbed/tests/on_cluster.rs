@@ -257,40 +257,73 @@ fn tokens_that_are_not_a_nodes_own_open_nothing() {
     let mut forged = good.clone();
     let last = forged.pop().unwrap();
     forged.push(if last == 'A' { 'B' } else { 'A' });
+    let key = std::fs::read_to_string(weir.cluster().dir().join("kubernetes/tokens.key")).unwrap();
+    let same = support::signed_anew(&good, &key, |_| {});
+    let expired = support::signed_anew(&good, &key, |claims| {
+        for claim in ["iat", "nbf", "exp"] {
+            claims[claim] = json!(claims[claim].as_i64().unwrap() - 2 * 86_400);
+        }
+    });
 
-    assert_eq!(support::follow(&mut weir, "n1", Some(&good)), Ok(()));
-    for (what, token, code) in [
-        ("another node's", Some(&other), tonic::Code::PermissionDenied),
-        ("not bound to a node", Some(&unbound_token), tonic::Code::Unauthenticated),
-        ("for another audience", Some(&wrong_audience), tonic::Code::Unauthenticated),
-        ("another account's", Some(&stranger), tonic::Code::Unauthenticated),
-        ("forged", Some(&forged), tonic::Code::Unauthenticated),
-        ("none", None, tonic::Code::Unauthenticated),
-    ] {
-        let seen = support::follow(&mut weir, "n1", token.map(String::as_str));
-        assert_eq!(seen, Err(code), "{what}");
+    for token in [&good, &same] {
+        assert_eq!(support::follow(&mut weir, "n1", Some(token)), Ok(()));
     }
-    // a token ends with what it is bound to
-    let key = pod_key("shop", "web");
-    let web = weir.cluster().client().get(&key).unwrap().unwrap();
-    assert_eq!(web["spec"]["nodeName"], "n1");
+    for (what, token, reason) in [
+        ("another node's", Some(&other), "credentials are those of node n2"),
+        ("not bound to a node", Some(&unbound_token), "not bound to a node"),
+        ("for another audience", Some(&wrong_audience), "for audience weir-controller"),
+        ("another account's", Some(&stranger), "system:serviceaccount:shop:default"),
+        ("forged", Some(&forged), "the API server refuses the token"),
+        ("expired", Some(&expired), "the API server refuses the token"),
+        ("none", None, "no client certificate"),
+    ] {
+        let seen = support::follow(&mut weir, "n1", token.map(String::as_str)).unwrap_err();
+        assert!(seen.contains(reason), "{what}: {seen}");
+        // it is said in the log, too, and why
+        let log = std::fs::read_to_string(weir.controllers()[0].log()).unwrap();
+        assert!(log.contains("refused") && log.contains(reason), "{what}: {log}");
+    }
     weir.down().unwrap();
 }
 
 mod support {
     //! One stream to a controller, by hand.
 
+    use rcgen::{KeyPair, SigningKey};
+    use serde_json::Value;
     use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
     use weir_api::v1::{self, agent_message, distribution_client::DistributionClient};
     use weir_api::version;
+    use weir_testbed::cluster::client::{base64, from_base64};
     use weir_testbed::cluster::weir::Weir;
 
+    /// A token with other claims, signed by the key that the API server signs with (ES256, RFC 7518, section 3.4).
+    pub(crate) fn signed_anew(token: &str, key: &str, change: impl FnOnce(&mut Value)) -> String {
+        let parts: Vec<&str> = token.split('.').collect();
+        let bytes = from_base64(&parts[1].replace('-', "+").replace('_', "/")).unwrap();
+        let mut claims: Value = serde_json::from_slice(&bytes).unwrap();
+        change(&mut claims);
+        let url = |bytes: &[u8]| {
+            base64(bytes).replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned()
+        };
+        let signed = format!("{}.{}", parts[0], url(claims.to_string().as_bytes()));
+        let der = KeyPair::from_pem(key).unwrap().sign(signed.as_bytes()).unwrap();
+        // SEQUENCE { INTEGER r, INTEGER s }, and wanted are 32 bytes of each
+        let mut raw = Vec::new();
+        let mut at = 2;
+        for _ in 0..2 {
+            let length = usize::from(der[at + 1]);
+            let number = &der[at + 2..at + 2 + length];
+            let number = &number[number.len().saturating_sub(32)..];
+            raw.resize(raw.len() + 32 - number.len(), 0);
+            raw.extend_from_slice(number);
+            at += 2 + length;
+        }
+        format!("{signed}.{}", url(&raw))
+    }
+
     /// Says hello as a node with a token, and waits for the first answer.
-    pub(crate) fn follow(
-        weir: &mut Weir,
-        node: &str,
-        token: Option<&str>,
-    ) -> Result<(), tonic::Code> {
+    pub(crate) fn follow(weir: &mut Weir, node: &str, token: Option<&str>) -> Result<(), String> {
         let url = format!("https://{}", weir.addresses()[0]);
         let ca = std::fs::read_to_string(weir.cluster().dir().join("pki/ca.crt")).unwrap();
         let (node, token) = (node.to_owned(), token.map(str::to_owned));
@@ -300,12 +333,7 @@ mod support {
             .unwrap()
     }
 
-    async fn stream(
-        url: &str,
-        ca: &str,
-        node: &str,
-        token: Option<String>,
-    ) -> Result<(), tonic::Code> {
+    async fn stream(url: &str, ca: &str, node: &str, token: Option<String>) -> Result<(), String> {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca))
             .domain_name("weir-controller");
@@ -325,7 +353,8 @@ mod support {
         }
         let mut client =
             DistributionClient::new(channel).max_decoding_message_size(version::MAX_TO_AGENT);
-        let mut answers = client.follow(request).await.map_err(|s| s.code())?.into_inner();
-        answers.message().await.map(drop).map_err(|s| s.code())
+        let mut answers =
+            client.follow(request).await.map_err(|s| s.message().to_owned())?.into_inner();
+        answers.message().await.map(drop).map_err(|s| s.message().to_owned())
     }
 }

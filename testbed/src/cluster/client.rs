@@ -56,7 +56,7 @@ pub fn kubeconfig(server: &str, authority: &str, identity: &Identity) -> String 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Standard alphabet, padded (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
+pub fn base64(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
         let [a, b, c] = [0, 1, 2].map(|n| chunk.get(n).copied().unwrap_or(0));
