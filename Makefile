@@ -159,7 +159,7 @@ lint:
 	fi
 	echo "lint: clean"
 
-# ONLY="openflow ovsdb flows policy traffic" takes some of the parts; openflow and ovsdb are the crates alone.
+# ONLY="openflow ovsdb flows policy traffic api" takes some of the parts; openflow and ovsdb are the crates alone.
 BENCH_WEIR := $(filter-out openflow ovsdb,$(ONLY))
 .PHONY: bench
 bench: setup
@@ -173,6 +173,7 @@ bench: setup
 	fi
 	if [[ -z "$(ONLY)" || -n "$(BENCH_WEIR)" ]]; then
 		echo "bench: the programs, as they are released"
+		if [[ -z "$(ONLY)" || -n "$(filter api,$(ONLY))" ]]; then testbed/kubernetes/build >/dev/null; fi
 		cargo build --release -p weir-controller -p weir-agent --bins
 		cargo bench -p weir-testbed --bench weir -- $(BENCH_WEIR)
 	fi

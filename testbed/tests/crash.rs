@@ -89,6 +89,30 @@ fn up_again_replaces_what_is_up_and_down_removes_it() {
 }
 
 #[test]
+fn a_cluster_is_kubectls_and_leaves_nothing_when_its_keeper_is_killed() {
+    let name = home::test_name();
+    let (ok, text) = testbed(&["cluster", "up", "--name", &name, "--replicas", "1"]);
+    let kubeconfig = home::dir_of(&name).join("kubeconfig").display().to_string();
+    assert!(ok && text.lines().any(|l| l == kubeconfig), "{text}");
+    let (ok, text) = testbed(&["cluster", "kubectl", "--name", &name, "--", "get", "nodes"]);
+    assert!(ok && text.contains("n1") && text.contains("n2"), "{text}");
+
+    let (_, text) = testbed(&["status"]);
+    let line = text.lines().find(|l| l.starts_with(&format!("{name}: "))).unwrap();
+    let pid: i32 = line.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    wait::until("the keeper is gone", Duration::from_secs(10), || {
+        let (_, text) = testbed(&["status"]);
+        Ok(text.contains(&format!("{name}: left by a process that has ended")).then_some(()))
+    })
+    .unwrap();
+    let (ok, text) = testbed(&["cluster", "down", "--name", &name]);
+    assert!(ok, "{text}");
+    assert_eq!(traces(&name), Vec::<String>::new());
+}
+
+#[test]
 fn without_root_it_says_so_in_one_sentence() {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", PROGRAM, "demo", "--name", "no"])

@@ -4,11 +4,13 @@
 //! |---|---|---|
 //! | [`flows`] | encoding, installing and dumping 10,000 and 100,000 flows | bytes encoded before, ovs-ofctl |
 //! | [`policy`] | from a written policy file to the first right packet | one flow mod by hand |
+//! | [`api`] | from a policy created at a kube-apiserver to the first right packet | - |
 //! | [`traffic`] | new connections a second, round-trip time | a bridge that does `NORMAL` |
 //!
 //! `cargo bench -p weir-testbed --bench weir -- flows policy` takes only these parts. Everything runs in namespaces and
 //! directories of its own and is gone at the end.
 
+mod api;
 mod flows;
 mod machine;
 mod policy;
@@ -26,7 +28,7 @@ use weir_testbed::{out, require};
 use machine::Machine;
 use report::Report;
 
-const PARTS: [&str; 3] = ["flows", "policy", "traffic"];
+const PARTS: [&str; 4] = ["api", "flows", "policy", "traffic"];
 
 fn main() -> ExitCode {
     // cargo says so; `cargo test --all-targets` runs this program too and does not
@@ -58,6 +60,9 @@ fn run() -> Result<()> {
     let mut report = Report::new(machine);
     if wanted("flows") {
         flows::measure(&mut report).context("flows")?;
+    }
+    if wanted("api") {
+        api::measure(&mut report).context("api")?;
     }
     if wanted("policy") || wanted("traffic") {
         let mut beds = traffic::Beds::up().context("starting two testbeds")?;

@@ -123,7 +123,11 @@ fn gated_address(bed: &Testbed) -> Result<SocketAddr> {
 
 /// Makes a change while connections are tried; from just before it to the start of the first connection with the new
 /// verdict.
-fn first_right(bed: &Testbed, open: bool, change: impl FnOnce() -> Result<()>) -> Result<Duration> {
+pub(crate) fn first_right(
+    bed: &Testbed,
+    open: bool,
+    change: impl FnOnce() -> Result<()>,
+) -> Result<Duration> {
     let to = gated_address(bed)?;
     let (tell, trying) = mpsc::channel();
     thread::scope(|scope| {
