@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use weir_testbed::cluster::weir::{self, Setup, Weir};
 use weir_testbed::cluster::{Access, Account, pod_key};
 use weir_testbed::fleet::IN_FORCE;
+use weir_testbed::probe::watch::SHUT;
 use weir_testbed::{tcp, udp, wait};
 
 const POLICY: &str = "
@@ -77,7 +78,7 @@ fn the_api_server_goes_and_its_history_and_nothing_changes() {
     let mut weir = shop();
     let before = weir.flows().unwrap();
     let stream = weir.stream("shop/web", "shop/db", udp(5432)).unwrap();
-    let forbidden = weir.watch("shop/other", "shop/db", tcp(5432)).unwrap();
+    let forbidden = weir.watch("shop/other", "shop/db", tcp(5432), SHUT).unwrap();
 
     weir.cluster().servers().apiserver().kill().unwrap();
     stream.moves(IN_FORCE).unwrap();
@@ -109,7 +110,7 @@ fn the_api_server_goes_and_its_history_and_nothing_changes() {
 fn controllers_are_killed_under_load_and_no_flow_notices() {
     let mut weir = shop();
     let stream = weir.stream("shop/web", "shop/db", udp(5432)).unwrap();
-    let forbidden = weir.watch("shop/other", "shop/db", tcp(5432)).unwrap();
+    let forbidden = weir.watch("shop/other", "shop/db", tcp(5432), SHUT).unwrap();
 
     // the one that holds the lease, while pods come and go
     let before = weir.flows().unwrap();

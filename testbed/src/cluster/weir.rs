@@ -219,10 +219,13 @@ impl Weir {
             .with_bed(|bed| bed.engine().first_right(&bed.request(cell)?, open, since, IN_FORCE))
     }
 
-    /// Tries a connection without pause (IPv4) and counts what gets through, while the test changes something.
-    pub fn watch(&self, from: &str, to: &str, service: Service) -> Result<Watch> {
-        self.cluster
-            .with_bed(|bed| Ok(bed.engine().watch(&bed.request(&Cell::v4(from, to, service))?)))
+    /// Tries a connection without pause (IPv4) and counts what gets through, while the test changes something. `each`:
+    /// [`watch::SHUT`](crate::probe::watch::SHUT) or [`watch::OPEN`](crate::probe::watch::OPEN).
+    pub fn watch(&self, from: &str, to: &str, service: Service, each: Duration) -> Result<Watch> {
+        self.cluster.with_bed(|bed| {
+            let request = bed.request(&Cell::v4(from, to, service))?;
+            Ok(bed.engine().watch(&request, each))
+        })
     }
 
     /// Opens a long-lived connection (IPv4).
