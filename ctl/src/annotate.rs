@@ -307,7 +307,10 @@ fn base(flow: &FlowText, cookie: &Cookie, symbols: &Symbols) -> Note {
             (None, Some(mac)) if mac.is_exact() => {
                 "a packet with a workload's MAC address and not its IP address".to_owned()
             }
-            (None, Some(_)) => "multicast, only to ports that nothing isolates".to_owned(),
+            (None, Some(mac)) if mac.value == 0 => {
+                "a packet for a group in a frame for one station".to_owned()
+            }
+            (None, Some(_)) => "multicast, only to ports that let everything in".to_owned(),
             (None, None) => purpose(),
         },
         _ if cookie.kind == Kind::AlwaysAllowed => "the own node always gets in".to_owned(),
@@ -320,21 +323,33 @@ fn base(flow: &FlowText, cookie: &Cookie, symbols: &Symbols) -> Note {
 fn stage(flow: &FlowText) -> Option<&'static str> {
     let bits = |field| flow.match_.field(field).map_or(0, |f| f.value & f.mask);
     let (state, mark) = (bits(Field::CtState), bits(Field::CtMark));
+    let (protocol, flags) = (bits(Field::IpProto), bits(Field::TcpFlags));
     let has = |bit| state & bit != 0;
     Some(match (flow.table, bits(Field::Reg(0))) {
         (layout::CONNTRACK_STATE, _) if has(ct::INV) => "invalid packets",
+        (layout::CONNTRACK_STATE, _) if has(ct::EST) && mark != 0 => {
+            "cut connections that either end may have begun"
+        }
+        (layout::CONNTRACK_STATE, _) if has(ct::RPL) && mark == layout::MARK_UNSURE => {
+            "replies where either end may have begun: through the rules"
+        }
         (layout::CONNTRACK_STATE, _) if has(ct::RPL) && mark != 0 => "replies of cut connections",
         (layout::CONNTRACK_STATE, _) if has(ct::REL) && mark != 0 => "ICMP of cut connections",
         (layout::CONNTRACK_STATE, _) if has(ct::RPL) => {
             "replies of live connections skip the rules"
         }
+        (layout::CONNTRACK_STATE, 1) if has(ct::REL) => "ICMP about connections of others",
         (layout::CONNTRACK_STATE, _) if has(ct::REL) => "ICMP of live connections skips the rules",
         (layout::CONNTRACK_STATE, _) if has(ct::TRK) => "original direction: through the rules",
         (layout::CONNTRACK_STATE, _) => "not tracked",
         (layout::COMMIT, _) if mark != 0 => "a cut connection that is allowed again",
+        (layout::COMMIT, _) if has(ct::NEW) && flags == 0 && protocol == TCP => {
+            "connections met without their SYN are stored as unsure"
+        }
         (layout::COMMIT, _) if has(ct::NEW) => "new connections are stored",
         (layout::COMMIT, _) => "stored already",
         (layout::EGRESS_ADMIN, 1) => "from a local workload: its egress is judged here",
+        (layout::EGRESS_ADMIN, 0x80) => "a local workload's, sent on by the node: judged here, too",
         (layout::EGRESS_ADMIN, _) => "from elsewhere: its egress is not judged here",
         (layout::INGRESS_ADMIN, 0x40) => "to a local workload: its ingress is judged here",
         (layout::INGRESS_ADMIN, _) => "to elsewhere: its ingress is not judged here",
@@ -346,9 +361,12 @@ fn stage(flow: &FlowText) -> Option<&'static str> {
     })
 }
 
+const TCP: u128 = 6;
+
 /// Bits of `ct_state`.
 mod ct {
     pub(super) const NEW: u128 = 0x01;
+    pub(super) const EST: u128 = 0x02;
     pub(super) const REL: u128 = 0x04;
     pub(super) const RPL: u128 = 0x08;
     pub(super) const INV: u128 = 0x10;

@@ -150,12 +150,19 @@ fn show(out: &mut String, xid: u32, message: &Message, names: &Names) -> fmt::Re
         let mut bytes = bytes::BytesMut::new();
         // What was decoded encodes; what was made by hand and does not is shown without its bytes.
         let _ = message.encode(xid, &mut bytes);
+        let unknown = |experimenter| match experimenter {
+            crate::types::NX | crate::types::ONF => "OFPBRC_BAD_SUBTYPE",
+            _ => "OFPBRC_BAD_VENDOR",
+        };
         let error = match message {
-            Message::Experimenter { experimenter, .. } => match *experimenter {
-                crate::types::NX | crate::types::ONF => "OFPBRC_BAD_SUBTYPE",
-                _ => "OFPBRC_BAD_VENDOR",
-            },
-            Message::MultipartRequest(_) | Message::MultipartReply(_) => "OFPBRC_BAD_STAT",
+            Message::Experimenter { experimenter, .. } => unknown(*experimenter),
+            Message::MultipartRequest(_) | Message::MultipartReply(_) => {
+                let experimenter = bytes.get(16..20).and_then(|b| b.try_into().ok());
+                match (bytes.get(8..10), experimenter.map(u32::from_be_bytes)) {
+                    (Some([0xff, 0xff]), Some(experimenter)) => unknown(experimenter),
+                    _ => "OFPBRC_BAD_STAT",
+                }
+            }
             _ => "OFPBRC_BAD_TYPE",
         };
         writeln!(out, "***decode error: {error}***")?;

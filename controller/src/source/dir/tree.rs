@@ -23,6 +23,16 @@ enum Name {
     Policy(PolicyKey),
 }
 
+impl Name {
+    /// Of what has addresses.
+    const fn endpoint(&self) -> Option<&PodKey> {
+        match self {
+            Self::Pod(key) | Self::Workload(key) => Some(key),
+            _ => None,
+        }
+    }
+}
+
 /// One object as a file has it.
 #[derive(Debug, PartialEq)]
 struct Entry {
@@ -226,7 +236,7 @@ impl Tree {
 
     /// The entry in force: the first in the first file.
     fn winner(&self, name: &Name) -> Option<Arc<Entry>> {
-        if matches!(name, Name::Pod((namespace, _)) if self.unknown.contains(namespace)) {
+        if name.endpoint().is_some_and(|(namespace, _)| self.unknown.contains(namespace)) {
             return None;
         }
         let file = self.files.get(self.holders.get(name)?.first()?)?;
@@ -247,7 +257,8 @@ impl Tree {
             return;
         }
         let differs = |ns: &Str| unknown.contains(ns) != self.unknown.contains(ns);
-        let moved = self.holders.keys().filter(|n| matches!(n, Name::Pod((ns, _)) if differs(ns)));
+        let differ = |n: &&Name| n.endpoint().is_some_and(|(namespace, _)| differs(namespace));
+        let moved = self.holders.keys().filter(differ);
         self.touched.extend(moved.cloned());
         self.unknown = unknown;
     }

@@ -80,8 +80,8 @@ fn filters_meet() {
     // a class: its address flows and what matches it
     let class = listing(&Filter { class: Some(4), ..Filter::default() });
     let tables: Vec<u8> = class.lines.iter().map(|l| l.flow.table).collect();
-    // as a peer, and its named port in both families
-    assert_eq!(tables, [30, 35, 45, 45, 45, 65]);
+    // as a peer, its named port and later fragments in both families
+    assert_eq!(tables, [30, 35, 45, 45, 45, 45, 45, 65]);
     assert_eq!(count(Filter { rule: Some(1), ..Filter::default() }), 0);
 }
 
@@ -92,7 +92,7 @@ fn a_pod_has_its_port_its_addresses_and_the_rules_it_is_subject_of() {
     };
     let seen: std::collections::BTreeSet<u8> =
         of("shop/db-0", None).lines.iter().map(|l| l.flow.table).collect();
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 10, 30, 35, 65, 90]);
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 10, 25, 30, 35, 65, 90]);
     // api-0 is a peer of rules here and a subject of none
     let api = of("shop/api-0", Some(layout::INGRESS_RULE));
     assert_eq!(api.lines.len(), 1);
