@@ -153,7 +153,7 @@ impl Candidate {
             holder_identity: Some(self.identity.clone()),
             // a duration below a second is for tests, and is not written as 0
             lease_duration_seconds: i32::try_from(self.pace.duration.as_secs().max(1)).ok(),
-            acquire_time: before.acquire_time.filter(|_| ours).or(Some(now.clone())),
+            acquire_time: before.acquire_time.filter(|_| ours).or_else(|| Some(now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(if ours { transitions } else { transitions + 1 }),
             ..LeaseSpec::default()

@@ -51,6 +51,9 @@ pub enum TokenError {
     NoReview(String),
 }
 
+/// What was said of a token, by its hash, and when.
+type Cache = HashMap<[u8; 32], (Instant, Result<String, TokenError>)>;
+
 /// Judges tokens.
 #[derive(Clone)]
 pub struct Tokens {
@@ -58,7 +61,7 @@ pub struct Tokens {
     audience: String,
     account: String,
     room: Arc<Semaphore>,
-    cache: Arc<Mutex<HashMap<[u8; 32], (Instant, Result<String, TokenError>)>>>,
+    cache: Arc<Mutex<Cache>>,
 }
 
 impl std::fmt::Debug for Tokens {

@@ -324,9 +324,7 @@ impl Written {
         if let Some(fields) = status.as_object_mut() {
             fields.remove("revision");
             // absent and null are the same to the API server
-            for name in ["latency"] {
-                fields.entry(name).or_insert(Value::Null);
-            }
+            fields.entry("latency").or_insert(Value::Null);
         }
         Self { essence: status, owner, since }
     }

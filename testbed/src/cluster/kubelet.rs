@@ -45,7 +45,7 @@ pub struct Kubelet {
 }
 
 enum Order {
-    Saw(Event<Pod>),
+    Saw(Box<Event<Pod>>),
     End,
 }
 
@@ -111,7 +111,7 @@ async fn follow(kube: kube::Client, orders: Sender<Order>) {
     while let Some(event) = pods.next().await {
         // an error is followed by another try
         if let Ok(event) = event
-            && orders.send(Order::Saw(event)).is_err()
+            && orders.send(Order::Saw(Box::new(event))).is_err()
         {
             return;
         }
@@ -259,7 +259,7 @@ impl Worker {
             // what came together is done together
             for order in first.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok())) {
                 match order {
-                    Order::Saw(event) => self.note(event),
+                    Order::Saw(event) => self.note(*event),
                     Order::End => return Ok(()),
                 }
             }

@@ -15,7 +15,7 @@ pub(super) enum Shape {
     /// Everything.
     Whole,
     /// Of an object these fields; of a list, each item so. What is neither is kept.
-    Fields(&'static [(&'static str, Shape)]),
+    Fields(&'static [(&'static str, Self)]),
 }
 
 impl Shape {
