@@ -5,7 +5,7 @@
 
 use super::at::At;
 use super::core::identity;
-use super::{Rejection, Warning};
+use super::{Rejection, Warning, workload};
 
 /// Where NetworkPolicy lives.
 const GROUP: &str = "networking.k8s.io";
@@ -15,8 +15,13 @@ const GROUP: &str = "networking.k8s.io";
 const OTHERS_OF_GROUP: [&str; 4] = ["Ingress", "IngressClass", "IPAddress", "ServiceCIDR"];
 
 /// Kinds that are read, and the version each is read in.
-const READ: [(&str, &str); 4] =
-    [("NetworkPolicy", "networking.k8s.io/v1"), ("Namespace", "v1"), ("Node", "v1"), ("Pod", "v1")];
+const READ: [(&str, &str); 5] = [
+    ("NetworkPolicy", "networking.k8s.io/v1"),
+    ("Namespace", "v1"),
+    ("Node", "v1"),
+    ("Pod", "v1"),
+    ("Workload", workload::API_VERSION),
+];
 
 /// How many letters a typo may change. `NetworkPolicies` and `network.k8s.io` are three away from what they should be.
 const TYPO: usize = 3;
@@ -36,7 +41,7 @@ pub(super) fn object(
         return Err(rejection(title, "items", "", "write a list"));
     }
     let group = version.split_once('/').map_or("", |(group, _)| group);
-    let ours = is_typo(group, GROUP);
+    let ours = is_typo(group, GROUP) || workload::API_VERSION.starts_with(&format!("{group}/"));
     // a group of a project's own has a dot; what Kubernetes has no group for has none
     let others = group.contains('.') && !ours;
     if let Some((_, wanted)) = READ.iter().find(|(k, _)| *k == kind) {

@@ -353,6 +353,7 @@ fn kinds_and_versions_misspelt() {
         ("extensions/v1beta1", "NetworkPolicy", "apiVersion"),
         ("v1", "NetworkPolicy", "apiVersion"),
         ("v11", "Namespace", "apiVersion"),
+        ("weir.io/v1", "Workload", "apiVersion"),
         ("v1", "Namspace", "kind"),
         ("V1", "Pod", "apiVersion"),
         ("v1", "NetworkPolicyList", "items"),
