@@ -44,6 +44,10 @@ pub(super) fn object(
     let ours = is_typo(group, GROUP) || workload::API_VERSION.starts_with(&format!("{group}/"));
     // a group of a project's own has a dot; what Kubernetes has no group for has none
     let others = group.contains('.') && !ours;
+    // a kind that others have, too: the group alone makes it ours
+    if kind == "Workload" && !ours {
+        return Ok(None);
+    }
     if let Some((_, wanted)) = READ.iter().find(|(k, _)| *k == kind) {
         let reason = format!("not read; Weir reads {wanted}");
         if !others {
