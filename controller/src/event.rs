@@ -53,3 +53,16 @@ pub enum Event {
     /// The source has told everything that there is: from here on nodes are served.
     Synced,
 }
+
+impl Event {
+    /// Of a pod or workload.
+    pub const fn is_of_endpoint(&self) -> bool {
+        matches!(
+            self,
+            Self::PodApplied(_)
+                | Self::PodDeleted { .. }
+                | Self::WorkloadApplied(_)
+                | Self::WorkloadDeleted { .. }
+        )
+    }
+}

@@ -390,6 +390,34 @@ async fn a_server_that_is_away_is_waited_for() {
     rig.until(|r| r.has("new")).await;
 }
 
+/// A pod that agents hear of before its policy would be open until that comes.
+#[tokio::test]
+async fn no_pod_is_told_while_policies_cannot_be_followed() {
+    let mut rig = Rig::synced(api().await).await;
+    rig.api.deny("/networkpolicies?");
+    rig.api.cut_watches();
+    rig.warning("NetworkPolicy: : cannot").await;
+    rig.api.put(json!({"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"namespace": "shop", "name": "new"}, "spec": {"podSelector": {}}}));
+    rig.api.put(pod("new", "10.0.8.2"));
+    rig.api.remove("Pod shop/web");
+    // what the same watches bring after them comes, and they do not
+    rig.api.put(json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "later"}}));
+    rig.until(|r| r.world.nodes.contains_key("later")).await;
+    let followed = rig.api.requests("/pods?");
+    rig.api.cut_watches();
+    rig.api.wait_request("/pods?", followed + 1).await;
+    assert!(!rig.has("new") && rig.has("web"));
+    rig.api.allow();
+    while !rig.has("new") {
+        assert!(rig.has("web"));
+        rig.next().await;
+    }
+    assert!(rig.world.policies.keys().any(|k| &*k.name == "new"), "its policy first");
+    assert!(!rig.has("web"));
+    rig.no_warning().await;
+}
+
 #[tokio::test]
 async fn a_kind_that_is_not_installed_is_empty_until_it_is() {
     let api = api().await;

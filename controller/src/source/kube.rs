@@ -59,7 +59,14 @@ type Merged = stream::SelectAll<Pin<Box<dyn Stream<Item = (usize, Told)> + Send>
 
 /// Follows an API server until nobody takes the events any more.
 pub async fn run(client: Client, options: Options, feed: Feed, gate: Gate) {
-    let mut source = Source { kinds: Vec::new(), problems: Vec::new(), synced: false, feed, gate };
+    let mut source = Source {
+        kinds: Vec::new(),
+        aside: Vec::new(),
+        problems: Vec::new(),
+        synced: false,
+        feed,
+        gate,
+    };
     let mut merged: Merged = stream::SelectAll::new();
     source.add::<Namespaces>(&client, options, &mut merged);
     source.add::<Nodes>(&client, options, &mut merged);
@@ -85,6 +92,8 @@ pub async fn run(client: Client, options: Options, feed: Feed, gate: Gate) {
 
 struct Source {
     kinds: Vec<Known>,
+    /// Pods and workloads that came while it was not certain which policies there are, oldest first.
+    aside: Vec<Event>,
     /// What is wrong with the connection, by kind.
     problems: Vec<Option<Warning>>,
     synced: bool,
@@ -160,7 +169,8 @@ impl Source {
             warnings.sort();
             self.feed.warn(warnings);
         }
-        self.feed.send(at, taken.events).await?;
+        let events = self.in_order(taken.events);
+        self.feed.send(at, events).await?;
         if complete {
             self.synced = true;
             self.gate.open();
@@ -168,6 +178,26 @@ impl Source {
             self.explain();
         }
         Ok(())
+    }
+
+    /// A pod that agents hear of before its policy is open until the policy comes. So while policies or namespaces
+    /// cannot be followed, what is new of pods waits: unknown pods are closed, and known ones stay as they were.
+    fn in_order(&mut self, events: Vec<Event>) -> Vec<Event> {
+        let uncertain = self.synced
+            && self.kinds.iter().zip(&self.problems).any(|(kind, problem)| {
+                matches!(kind.kind(), Namespaces::NAME | NetworkPolicies::NAME)
+                    && (problem.is_some() || kind.listing())
+            });
+        if !uncertain && self.aside.is_empty() {
+            return events;
+        }
+        let (endpoints, mut others): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(Event::is_of_endpoint);
+        self.aside.extend(endpoints);
+        if !uncertain {
+            others.append(&mut self.aside);
+        }
+        others
     }
 
     /// Which kinds are waited for, and why they do not come. Once complete, the picture stays so.

@@ -117,7 +117,8 @@ impl<K: Kind> Follower<K> {
                 Some(Ok(Seen::Begin))
             }
             Err(error) => {
-                if needs_list(&error) {
+                // a watch that goes on may be silent for long, and says nothing of being well again; a list ends
+                if K::GUARDS || needs_list(&error) {
                     self.watcher = start::<K>(&self.client, self.options);
                 }
                 self.failed = true;

@@ -141,6 +141,11 @@ impl Known {
         changed
     }
 
+    /// A list is under way, so what is not in it may be gone.
+    pub(super) const fn listing(&self) -> bool {
+        self.listing
+    }
+
     pub(super) fn warnings(&self) -> impl Iterator<Item = &Warning> {
         self.warnings.values().flatten()
     }

@@ -23,6 +23,8 @@ pub(super) trait Kind: Send + Sync + Unpin + 'static {
     const SHAPE: Shape;
     /// A server that knows no such kind has none of it.
     const OPTIONAL: bool = false;
+    /// While it cannot be followed, pods wait.
+    const GUARDS: bool = false;
 }
 
 /// Name, labels, identity.
@@ -45,6 +47,7 @@ impl Kind for Namespaces {
     const VERSION: &'static str = "v1";
     const PLURAL: &'static str = "namespaces";
     const SHAPE: Shape = Shape::Fields(&[("metadata", METADATA)]);
+    const GUARDS: bool = true;
 }
 
 pub(super) struct Nodes;
@@ -121,6 +124,7 @@ impl Kind for NetworkPolicies {
         ),
         ("spec", Shape::Whole),
     ]);
+    const GUARDS: bool = true;
 }
 
 /// An object of a kind, without what is not needed.
