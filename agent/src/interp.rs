@@ -88,6 +88,7 @@ const fn always_there(field: Field) -> bool {
             | Field::EthSrc
             | Field::EthDst
             | Field::VlanVid
+            | Field::IpFrag
             | Field::NdSll
             | Field::NdTll
     )

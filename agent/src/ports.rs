@@ -103,7 +103,7 @@ pub fn read(switch: &SwitchState, config: &PortConfig) -> Ports {
     for (port, interface) in switch.interfaces_of(&config.bridge) {
         if let Some(number) = number(interface) {
             let role = role(port, interface, config);
-            if let Some(tag) = port.tag.and_then(|t| u16::try_from(t).ok()) {
+            if let Some(tag) = port.tag.and_then(|t| u16::try_from(t).ok()).filter(|t| *t != 0) {
                 vlans.insert(number, tag);
             }
             claims.entry(number).or_default().push((interface, role));

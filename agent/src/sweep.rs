@@ -86,7 +86,8 @@ impl<S: Switch> Sweep<S> {
     pub async fn run(mut self) {
         let mut known = None;
         // the bundles that the last look saw, and whether it was the second after them
-        let (mut swept, mut settled) = (0, true);
+        // an agent that was killed before its look comes back to flows that are right already
+        let (mut swept, mut settled) = (0, false);
         loop {
             let change = self.overview.wait_for(|o| o.counters.bundles != swept);
             // without a change, what failed is tried again, and what went well is looked at once more

@@ -94,17 +94,25 @@ fn neighbour_discovery_of_a_workload_is_its_own_or_nothing() {
             addresses: &["fd00::7".parse().unwrap(), "10.0.0.7".parse().unwrap()],
         }))
         .collect();
-    let run = |kind: u128, src: &str, target: &str, option: u128| {
+    let send = |kind: u128, src: &str, dst: &str, target: &str, option: u128, hops: u128| {
         let field = if kind == 136 { Field::NdTll } else { Field::NdSll };
         let target: std::net::Ipv6Addr = target.parse().unwrap();
         let packet = Packet::new(7)
             .with(Field::EthSrc, 0x0a58_0000_0007)
-            .ip(src.parse().unwrap(), "ff02::1".parse().unwrap(), 58)
+            .ip(src.parse().unwrap(), dst.parse().unwrap(), 58)
+            .with(Field::IpTtl, hops)
             .with(Field::Icmpv6Type, kind)
             .with(Field::Icmpv6Code, 0)
             .with(Field::NdTarget, target.into())
             .with(field, option);
-        Interpreter::new(&flows).run(packet, Tracked::NEW).passed()
+        let whole = Interpreter::new(&flows).run(packet.clone(), Tracked::NEW).passed();
+        let fragment = packet.with(Field::IpFrag, 1);
+        assert!(!Interpreter::new(&flows).run(fragment, Tracked::NEW).passed(), "a fragment");
+        whole
+    };
+    let run = |kind: u128, src: &str, target: &str, option: u128| {
+        let hops = if matches!(kind, 130..=132 | 143) { 1 } else { 255 };
+        send(kind, src, "ff02::1", target, option, hops)
     };
     let (own, other) = (0x0a58_0000_0007, 0x0a58_0000_0009);
     assert!(run(136, "fd00::7", "fd00::7", own), "its own address is advertised");
@@ -120,4 +128,9 @@ fn neighbour_discovery_of_a_workload_is_its_own_or_nothing() {
         assert!(!run(kind, "fe80::858:ff:fe00:7", "fd00::7", 0));
     }
     assert!(run(143, "fe80::858:ff:fe00:7", "::", 0), "listener reports");
+    for src in ["fe80::858:ff:fe00:7", "::"] {
+        assert!(!send(143, src, "fd00::9", "::", 0, 1), "a report to a station");
+        assert!(!send(143, src, "ff02::16", "::", 0, 64), "a report that could be routed");
+    }
+    assert!(!send(135, "fd00::7", "fd00::9", "fd00::9", own, 64), "as from elsewhere");
 }

@@ -18,6 +18,9 @@ const BIG: usize = 3_000;
 /// A socket that heard nothing for so long after everything sent was dealt with heard nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// For one answer, where it is asked for again and again.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// A datagram socket inside a pod.
 fn datagrams(fleet: &Fleet, pod: &str, port: u16, v6: bool) -> UdpSocket {
     let any = if v6 { "[::]" } else { "0.0.0.0" };
@@ -95,6 +98,66 @@ fn fragments_follow_their_first_one() {
         assert_eq!(relay.recv(&mut buffer).expect("a datagram afterwards"), 5);
         other.set_nonblocking(true).unwrap();
         other.recv(&mut buffer).expect_err("a datagram to a closed port");
+    }
+    fleet.down().unwrap();
+}
+
+/// A connection that is not allowed any more does not go on in fragments, whatever else is allowed between its ends.
+#[test]
+fn a_cut_connection_does_not_go_on_in_fragments() {
+    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
+    fleet.namespace("media", &[]).unwrap();
+    fleet
+        .add(&[
+            pod("media/phone").on("n1").label("app", "phone"),
+            pod("media/relay").on("n2").label("app", "relay").serves(&[udp(5006)]),
+        ])
+        .unwrap();
+    let policy = |last: u16| {
+        format!(
+            "{{kind: NetworkPolicy, metadata: {{name: relay, namespace: media}}, \
+              spec: {{podSelector: {{matchLabels: {{app: relay}}}}, ingress: \
+              [{{ports: [{{protocol: UDP, port: 5006, endPort: {last}}}]}}]}}}}"
+        )
+    };
+    fleet.apply(&policy(5007)).unwrap();
+    fleet.agrees().unwrap();
+    for v6 in [false, true] {
+        let phone = datagrams(&fleet, "media/phone", 4000, v6);
+        let relay = datagrams(&fleet, "media/relay", 5007, v6);
+        let to = SocketAddr::new(address(&fleet, "media/relay", v6), 5007);
+        let mut buffer = vec![0; BIG + 1];
+        for size in [BIG, 10, BIG] {
+            phone.send_to(&vec![7; size], to).unwrap();
+            let (n, from) = relay.recv_from(&mut buffer).expect("allowed");
+            assert_eq!(n, size);
+            relay.send_to(&buffer[..n], from).unwrap();
+            assert_eq!(phone.recv(&mut buffer).expect("an answer"), size);
+        }
+        fleet.apply(&policy(5006)).unwrap();
+        relay.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        // small ones first, until the change is there; then both kinds in turn
+        wait::until("the cut", IN_FORCE, || {
+            phone.send_to(b"small", to).unwrap();
+            Ok(relay.recv(&mut buffer).is_err().then_some(()))
+        })
+        .unwrap();
+        let node = fleet.bed().node("n2").unwrap();
+        for _ in 0..20 {
+            let drops = "priority=100,reg3=";
+            let before = counted(node, 65, drops);
+            phone.send_to(&[7; BIG], to).unwrap();
+            counts_more(node, 65, drops, before);
+            phone.send_to(b"small", to).unwrap();
+        }
+        relay.recv(&mut buffer).expect_err("a datagram of a cut connection");
+        fleet.apply(&policy(5007)).unwrap();
+        relay.set_read_timeout(Some(QUIET)).unwrap();
+        wait::until("the connection", IN_FORCE, || {
+            phone.send_to(&[7; BIG], to).unwrap();
+            Ok(relay.recv(&mut buffer).is_ok().then_some(()))
+        })
+        .unwrap();
     }
     fleet.down().unwrap();
 }

@@ -5,7 +5,7 @@ use weir_policy::ids::RuleId;
 use weir_policy::rule::{Direction, Tier};
 
 use super::priority;
-use crate::pipeline::base::{commit, ct_state, mark_revoked, state};
+use crate::pipeline::base::{commit, ct_state, mark_revoked, state, whole};
 use crate::pipeline::cookie::{Cookie, Kind, Stage};
 use crate::pipeline::{FlowPair, PipelineConfig, families, flow, regs, table};
 
@@ -19,6 +19,9 @@ pub const fn place(direction: Direction) -> (u8, regs::RegField) {
 
 /// Drops of the class in one direction: new packets silently and without a conntrack entry; established connections with
 /// the mark that stops their replies (NP-38).
+///
+/// Fragments of a connection are dropped without the mark: `ct` would hold the first one until later ones, which a rule
+/// for another port may let go on, complete the datagram at their own `ct`, and both would be let go.
 pub fn flows(
     config: &PipelineConfig,
     direction: Direction,
@@ -31,7 +34,7 @@ pub fn flows(
     let mut out =
         vec![flow(table, priority::ISOLATED, of_class(Match::new()), cookie, vec![], None)];
     for m in families() {
-        let established = state(m, ct_state::EST | ct_state::TRK);
+        let established = whole(state(m, ct_state::EST | ct_state::TRK));
         let cut = commit(config.zone, vec![mark_revoked(1)]);
         out.push(flow(table, priority::CUT, of_class(established), cookie, vec![cut], None));
     }

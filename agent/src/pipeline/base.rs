@@ -37,6 +37,26 @@ pub fn state(match_: Match, set: u128) -> Match {
     match_.with_masked(Field::CtState, set, set)
 }
 
+/// A packet that is no fragment (`nw_frag=no`).
+pub fn whole(match_: Match) -> Match {
+    match_.with_masked(Field::IpFrag, 0, FRAGMENT)
+}
+
+/// Bits of `nw_frag`: a fragment, with an offset. Source: ovs-fields(7), "IP Fragment".
+const FRAGMENT: u128 = 3;
+
+/// Neighbour discovery or a listener message that is what it says: whole, and with the hop limit that shows that it comes
+/// from this link. Source: RFC 4861, sections 4 and 7; RFC 6980; RFC 2710 and RFC 3810, section 5.
+pub fn of_this_link(kind: u128) -> Match {
+    let hops = if is_listener(kind) { 1 } else { 255 };
+    whole(Match::icmp6().with(Field::Icmpv6Type, kind)).with(Field::IpTtl, hops)
+}
+
+/// Multicast listener queries, reports and their end.
+const fn is_listener(kind: u128) -> bool {
+    matches!(kind, 130..=132 | 143)
+}
+
 /// A TCP packet that opens a connection: SYN without ACK.
 fn opens(match_: Match) -> Match {
     match_.with_masked(Field::TcpFlags, SYN, SYN | ACK)
@@ -44,6 +64,7 @@ fn opens(match_: Match) -> Match {
 
 /// Flags of TCP. Source: RFC 9293, section 3.1.
 const SYN: u128 = 0x002;
+const RST: u128 = 0x004;
 const ACK: u128 = 0x010;
 
 /// `ct(commit,zone=Z,exec(...))`.
@@ -57,9 +78,10 @@ pub fn mark_revoked(value: u64) -> Action {
     Action::RegLoad { dst: Field::CtMark, offset: f.offset, bits: f.bits, value }
 }
 
-/// Both rule ids, from the registers to the label.
+/// Both rule ids, from the registers to the label; and not cut, which an entry may be that has seen no answer yet.
 fn labels() -> Vec<Action> {
     vec![
+        mark_revoked(0),
         label_from(&regs::INGRESS_RULE, &regs::CT_INGRESS_RULE),
         label_from(&regs::EGRESS_RULE, &regs::CT_EGRESS_RULE),
     ]
@@ -104,8 +126,7 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
     // what does not come from a workload
     out.push(base(SPOOF_GUARD, 90, Match::arp(), vec![], Some(OUTPUT)));
     for t in ND_FROM_OUTSIDE {
-        let m = Match::icmp6().with(Field::Icmpv6Type, t);
-        out.push(base(SPOOF_GUARD, 90, m, vec![], Some(OUTPUT)));
+        out.push(base(SPOOF_GUARD, 90, of_this_link(t), vec![], Some(OUTPUT)));
     }
     for m in families() {
         out.push(base(SPOOF_GUARD, 80, m, vec![], Some(CONNTRACK)));
@@ -184,6 +205,9 @@ pub fn flows(config: &PipelineConfig) -> Vec<FlowPair> {
         let new = state(m, NEW | TRK);
         let sure = commit(config.zone, labels());
         out.push(base(COMMIT, 195, opens(new.clone()), vec![sure], Some(FORWARD)));
+        // a reset begins nothing, and its entry would outlive it
+        let reset = new.clone().with_masked(Field::TcpFlags, RST, RST);
+        out.push(base(COMMIT, 193, reset, vec![], Some(FORWARD)));
         let f = regs::CT_UNSURE;
         let mut exec = labels();
         exec.push(Action::RegLoad { dst: Field::CtMark, offset: f.offset, bits: f.bits, value: 1 });

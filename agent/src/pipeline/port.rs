@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use rust_openflow::{Field, Match};
 
-use super::base::{ct_state, state};
+use super::base::{ct_state, of_this_link, state};
 use super::cookie::{Cookie, Kind, Stage};
 use super::{FlowPair, families, family, flow, full, load, mac_value, regs, table};
 
@@ -137,7 +137,7 @@ fn neighbour_discovery(port: &PortSpec<'_>) -> Vec<Match> {
         Some(mac) => vec![Some(mac_value(mac)), Some(0)],
         None => vec![None],
     };
-    let icmp = |kind: u128| Match::icmp6().with(Field::Icmpv6Type, kind).with(Field::Icmpv6Code, 0);
+    let icmp = |kind: u128| of_this_link(kind).with(Field::Icmpv6Code, 0);
     let src = |m: Match, a: Ipv6Addr| m.nw_src(IpAddr::V6(a), 128);
     let with = |m: Match, field: Field, option: Option<u128>| match option {
         Some(value) => m.with(field, value),
@@ -156,7 +156,9 @@ fn neighbour_discovery(port: &PortSpec<'_>) -> Vec<Match> {
     out.push(with(src(icmp(135), none), Field::NdSll, port.mac.map(|_| 0)));
     out.push(src(icmp(133), none));
     for kind in [131, 132, 143] {
-        let report = Match::icmp6().with(Field::Icmpv6Type, kind);
+        // to the group; addressed to a station it would be a way around the rules
+        let group = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
+        let report = of_this_link(kind).ipv6_dst(group, 8);
         out.extend(link_local.map(|a| src(report.clone(), a)));
         out.push(src(report, none));
     }
