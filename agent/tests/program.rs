@@ -106,6 +106,9 @@ async fn closed_at_first_then_as_the_controller_says_and_so_through_every_restar
     assert_eq!(open.len(), realized.flows as usize);
     assert!(open.len() > closed.len());
     host.ready().await;
+    // nothing of the agent waits for the names: they are in the database, then in the switch
+    host.vsctl("wait-until bridge br-int flow_tables!={}");
+    host.vsctl("set bridge br-int other_config:seen=0");
     let named = host.ofctl(&["--names", "dump-flows"]);
     assert!(named.contains("table=IngressRule"), "{named}");
 
