@@ -103,7 +103,8 @@ pub struct BridgeArgs {
     #[arg(long, value_name = "PATH")]
     pub vswitchd_control: Option<PathBuf>,
 
-    /// An interface that leads out of the node. Tunnels and patch ports need not be named. Repeatable.
+    /// An interface that leads out of the node, or a bond with all its members. Tunnels and patch ports need not be named.
+    /// Repeatable.
     #[arg(long, value_name = "NAME")]
     pub uplink: Vec<String>,
 

@@ -20,7 +20,7 @@ use weir_policy::state::{Endpoint, NodeState, Touched};
 use crate::classes::{Classes, Key};
 use crate::flow::{FlowKey, FlowTable};
 use crate::flows::{Contribution, Part, Rank, isolation, rule};
-use crate::pipeline::{FlowPair, PipelineConfig, base, endpoint, port, regs};
+use crate::pipeline::{FlowPair, PipelineConfig, base, endpoint, multicast, port, regs};
 use crate::ports::Ports;
 use cells::Cells;
 use policies::Policies;
@@ -428,8 +428,9 @@ impl Desired {
             let parts = self.port_parts(number);
             self.cells.set(Owner::Port(number), whole(parts));
         }
-        let multicast = self.multicast_ports();
-        self.cells.set(Owner::Multicast, whole(endpoint::multicast(&multicast, &self.ports.vlans)));
+        let open = self.multicast_ports();
+        let flows = multicast::flows(&open, &self.ports.switching);
+        self.cells.set(Owner::Multicast, whole(flows));
 
         let ids = &self.policies.ids;
         self.failed.retain(|id, _| ids.content(*id).is_some());

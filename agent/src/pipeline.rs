@@ -12,6 +12,7 @@
 pub mod base;
 pub mod cookie;
 pub mod endpoint;
+pub mod multicast;
 pub mod port;
 pub mod regs;
 pub mod table;

@@ -3,8 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rust_openflow::{MacAddr, port};
+use weir_ovsdb::Uuid;
 use weir_ovsdb::vswitch::{InterfaceRow, PortRow, SwitchState};
 use weir_policy::ids::Str;
+
+use switching::{Switching, Vlans};
+
+pub mod switching;
 
 /// The port of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +31,8 @@ pub struct Ports {
     pub gateways: BTreeSet<u32>,
     /// Uplinks and tunnels.
     pub uplinks: BTreeSet<u32>,
-    /// The VLAN of access ports. Units: VLAN id, 0 to 4095.
-    pub vlans: BTreeMap<u32, u16>,
+    /// Those that are something else than a trunk of all VLANs by themselves.
+    pub switching: BTreeMap<u32, Switching>,
     /// Ports that are none of these, with what is known of them: they carry nothing.
     pub unknown: BTreeMap<u32, Str>,
 }
@@ -58,7 +63,7 @@ impl Default for PortKeys {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortConfig {
     pub bridge: String,
-    /// Interfaces that lead out of the node. Tunnels and patch ports need not be named.
+    /// Interfaces that lead out of the node, or ports with all their members. Tunnels and patch ports need not be named.
     pub uplinks: BTreeSet<String>,
     /// Interfaces of the node itself. Empty = the bridge's own port.
     pub gateways: BTreeSet<String>,
@@ -98,18 +103,28 @@ enum Role {
 
 /// The ports of the configured bridge. Whatever cannot be told for certain is unknown, and so carries nothing (NP-42).
 pub fn read(switch: &SwitchState, config: &PortConfig) -> Ports {
-    let mut vlans = BTreeMap::new();
+    let mut switching = BTreeMap::new();
+    let mut bundles: BTreeMap<Uuid, (&PortRow, BTreeMap<u32, &InterfaceRow>)> = BTreeMap::new();
     let mut claims: BTreeMap<u32, Vec<(&InterfaceRow, Role)>> = BTreeMap::new();
     for (port, interface) in switch.interfaces_of(&config.bridge) {
         if let Some(number) = number(interface) {
             let role = role(port, interface, config);
-            if let Some(tag) = port.tag.and_then(|t| u16::try_from(t).ok()).filter(|t| *t != 0) {
-                vlans.insert(number, tag);
-            }
+            let (_, members) = bundles.entry(port.uuid).or_insert((port, BTreeMap::new()));
+            members.insert(number, interface);
             claims.entry(number).or_default().push((interface, role));
         }
     }
-    let mut ports = Ports { vlans, ..Ports::default() };
+    for (port, members) in bundles.values() {
+        let vlans = Vlans::of(port);
+        let mut bonds = switching::bond(port, members);
+        for number in members.keys() {
+            let how = Switching { vlans: vlans.clone(), bond: bonds.remove(number) };
+            if how != Switching::default() {
+                switching.insert(*number, how);
+            }
+        }
+    }
+    let mut ports = Ports { switching, ..Ports::default() };
     for (number, mut claim) in claims {
         let Some((interface, role)) = claim.pop() else {
             continue;
@@ -155,13 +170,16 @@ fn number(interface: &InterfaceRow) -> Option<u32> {
 /// What the operator named comes first, then what the port says of itself, then what its type says: an interface with
 /// the marks of a workload is held to a workload's rules whatever its type, as those are the stricter ones.
 fn role(port: &PortRow, interface: &InterfaceRow, config: &PortConfig) -> Role {
-    if config.uplinks.contains(&interface.name) {
+    // the members of a bond may be named by it
+    let named =
+        |names: &BTreeSet<String>| names.contains(&interface.name) || names.contains(&port.name);
+    if named(&config.uplinks) {
         return Role::Uplink;
     }
     let gateway = if config.gateways.is_empty() {
         interface.name == config.bridge
     } else {
-        config.gateways.contains(&interface.name)
+        named(&config.gateways)
     };
     if gateway {
         return Role::Gateway;

@@ -133,7 +133,7 @@ fn ports() -> Ports {
         workloads: WORKLOADS.into_iter().map(|w| (w.0, workload(w))).collect(),
         gateways: BTreeSet::from([rust_openflow::port::LOCAL]),
         uplinks: BTreeSet::from([UPLINK]),
-        vlans: BTreeMap::new(),
+        switching: BTreeMap::new(),
         unknown: BTreeMap::new(),
     }
 }

@@ -1,12 +1,11 @@
 //! The flows of one endpoint address: class of the source, class of the destination.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rust_openflow::{Action, Field, Instruction, Match};
+use rust_openflow::{Field, Instruction, Match};
 
 use super::cookie::Cookie;
-use super::{FlowPair, base, family, flow, full, load, regs, table};
+use super::{FlowPair, family, flow, full, load, regs, table};
 use crate::flow::{FlowKey, FlowTable, FlowValue};
 
 /// One address of an endpoint.
@@ -97,43 +96,3 @@ pub fn read_source(key: &FlowKey, value: &FlowValue) -> Option<(IpAddr, u32)> {
     };
     (class != 0).then_some((address, class))
 }
-
-/// IP multicast and broadcast reach only these ports: the node's, the uplinks, and workloads that let everything in.
-/// `NORMAL` would flood them into isolated workloads too. Neighbour discovery does not come this way.
-///
-/// `vlans`: the VLAN of each access port of the bridge, open or not. A port without one carries every VLAN, tagged.
-pub fn multicast(open: &[u32], vlans: &BTreeMap<u32, u16>) -> Vec<FlowPair> {
-    let output = |p: &u32| Action::Output { port: *p, max_len: 0 };
-    let access = |vlan: u16| open.iter().filter(move |p| vlans.get(p) == Some(&vlan)).map(output);
-    let trunks: Vec<Action> = open.iter().filter(|p| !vlans.contains_key(p)).map(output).collect();
-    let tags: BTreeSet<u16> = vlans.values().copied().collect();
-    let mut out = Vec::new();
-    for family in super::families() {
-        let group = family.with_masked(Field::EthDst, base::GROUP_BIT, base::GROUP_BIT);
-        let to = |priority: u16, m: Match, actions: Vec<Action>| {
-            flow(table::FORWARD, priority, m, Cookie::base(0), actions, None)
-        };
-        out.push(to(190, group.clone(), trunks.clone()));
-        for vlan in &tags {
-            let vid = u128::from(*vlan) | base::VLAN_PRESENT;
-            let mut actions = trunks.clone();
-            actions.push(Action::PopVlan);
-            actions.extend(access(*vlan));
-            out.push(to(192, group.clone().with(Field::VlanVid, vid), actions));
-        }
-        for (port, vlan) in vlans {
-            let mut actions: Vec<Action> = access(*vlan).collect();
-            if !trunks.is_empty() {
-                let vid = u128::from(*vlan) | base::VLAN_PRESENT;
-                actions.push(Action::PushVlan(ETH_P_8021Q));
-                actions.push(Action::set_field(Field::VlanVid, vid));
-                actions.extend(trunks.iter().cloned());
-            }
-            out.push(to(194, group.clone().with(Field::InPort, u128::from(*port)), actions));
-        }
-    }
-    out
-}
-
-/// The Ethernet type of a VLAN tag.
-const ETH_P_8021Q: u16 = 0x8100;

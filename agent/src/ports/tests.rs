@@ -188,6 +188,69 @@ fn a_pod_may_have_several_ports() {
     assert_eq!([workload(&ports, 1), workload(&ports, 2)], ["s/multi by a", "s/multi by b"]);
 }
 
+/// A bond of the interfaces 7 and 8 beside a pod's port.
+fn bonded(change: impl Fn(&mut PortRow, [&mut InterfaceRow; 2])) -> Ports {
+    let mut p = Picture::new();
+    p.add("pod", 1, &[("iface-id", "s/a")], &[]);
+    p.add("eth0", 7, &[], &[]);
+    p.add("eth1", 8, &[], &[]);
+    let row = |name: &str| p.0.interfaces.values().find(|i| i.name == name).unwrap().uuid;
+    let members = ["eth0", "eth1"].map(row);
+    let [bond, gone] = ["eth0", "eth1"].map(|name| {
+        let mut ports = p.0.ports.values();
+        ports.find(|port| port.name == name).unwrap().uuid
+    });
+    p.0.bridges.get_mut("br-int").unwrap().ports.remove(&gone);
+    let mut first = p.0.interfaces.get(&members[0]).unwrap().clone();
+    let mut second = p.0.interfaces.get(&members[1]).unwrap().clone();
+    first.mac_in_use = Some("0a:00:00:00:00:a0".to_owned());
+    second.mac_in_use = Some("0a:00:00:00:00:a1".to_owned());
+    let mut port = p.0.ports.get(&bond).unwrap().clone();
+    port.name = "bond0".to_owned();
+    port.interfaces = BTreeSet::from(members);
+    change(&mut port, [&mut first, &mut second]);
+    p.0.interfaces.insert(members[0], first);
+    p.0.interfaces.insert(members[1], second);
+    p.0.ports.insert(bond, port);
+    let uplinks = BTreeSet::from(["bond0".to_owned()]);
+    read(&p.0, &PortConfig { uplinks, ..config() })
+}
+
+#[test]
+fn one_member_of_a_bond_stands_for_it() {
+    let senders = |ports: &Ports| -> Vec<u32> {
+        let bonds = ports.switching.iter().filter_map(|(n, s)| Some((*n, s.bond.as_ref()?)));
+        bonds.filter(|(_, b)| b.sends).map(|(n, _)| n).collect()
+    };
+    let receivers = |ports: &Ports| {
+        ports.switching.values().filter(|s| s.bond.as_ref().unwrap().receives).count()
+    };
+    let ports = bonded(|_, _| {});
+    assert_eq!(ports.uplinks, BTreeSet::from([7, 8]), "a bond's name is that of all its members");
+    assert_eq!((senders(&ports), receivers(&ports)), (vec![7], 1));
+    assert_eq!(ports.switching[&7].bond.as_ref().unwrap().others, BTreeSet::from([8]));
+    let ports = bonded(|_, [_, second]| second.link_state = Some("up".to_owned()));
+    assert_eq!((senders(&ports), receivers(&ports)), (vec![8], 1), "the one with a link");
+    let ports = bonded(|port, [first, _]| {
+        first.link_state = Some("up".to_owned());
+        port.bond_active_slave = Some("0A:00:00:00:00:A1".to_owned());
+    });
+    assert_eq!((senders(&ports), receivers(&ports)), (vec![8], 1), "the one that OVS says");
+    let ports = bonded(|port, _| port.lacp = Some("active".to_owned()));
+    assert_eq!(
+        (senders(&ports), receivers(&ports)),
+        (vec![7], 2),
+        "the other end knows of the bond"
+    );
+    assert!(
+        bonded(|port, _| {
+            port.interfaces.pop_last();
+        })
+        .switching
+        .is_empty()
+    );
+}
+
 #[test]
 fn ports_of_other_bridges_and_an_absent_bridge_are_not_ours() {
     let mut p = Picture::new();

@@ -87,9 +87,9 @@ impl Host {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn vsctl(&self, args: &str) {
+    pub(crate) fn vsctl(&self, args: &str) -> String {
         let db = format!("--db=unix:{}", self.path("db.sock").display());
-        run(Command::new("ovs-vsctl").args(["-t", "30", &db]).args(args.split_whitespace()));
+        run(Command::new("ovs-vsctl").args(["-t", "30", &db]).args(args.split_whitespace()))
     }
 
     fn start_vswitchd(&mut self) {
@@ -218,7 +218,7 @@ impl Host {
     }
 }
 
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| {
         panic!("{command:?}: {error}: this test needs Open vSwitch (`make test` installs it)")
     });

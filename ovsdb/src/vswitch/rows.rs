@@ -83,8 +83,16 @@ pub struct PortRow {
     pub name: String,
     /// One, or several for a bond.
     pub interfaces: BTreeSet<Uuid>,
-    /// The access VLAN.
+    /// The access VLAN, or the native one.
     pub tag: Option<i64>,
+    /// `access`, `trunk`, `native-tagged`, `native-untagged` or `dot1q-tunnel`. None: `access` with a `tag`, else `trunk`.
+    pub vlan_mode: Option<String>,
+    /// The VLANs of a trunk. Empty: all.
+    pub trunks: BTreeSet<i64>,
+    /// `active`, `passive` or `off`. None: `off`.
+    pub lacp: Option<String>,
+    /// The MAC address of the member of a bond that is the active one.
+    pub bond_active_slave: Option<String>,
     /// Keys of other programs; pod networks put `container-id`, `pod-name` and others here.
     pub external_ids: BTreeMap<String, String>,
 }
@@ -259,6 +267,10 @@ impl PortRow {
             name: row.string("name"),
             interfaces: row.uuid_set("interfaces"),
             tag: row.optional_integer("tag"),
+            vlan_mode: row.optional_string("vlan_mode"),
+            trunks: row.integer_set("trunks"),
+            lacp: row.optional_string("lacp"),
+            bond_active_slave: row.optional_string("bond_active_slave"),
             external_ids: row.string_map("external_ids"),
         }
     }
@@ -333,7 +345,16 @@ pub fn tables() -> Vec<TableRequest> {
         ),
         TableRequest::required(
             "Port",
-            &[("name", STRING), ("interfaces", UUID), ("tag", INTEGER), ("external_ids", STRINGS)],
+            &[
+                ("name", STRING),
+                ("interfaces", UUID),
+                ("tag", INTEGER),
+                ("vlan_mode", STRING),
+                ("trunks", INTEGER),
+                ("lacp", STRING),
+                ("bond_active_slave", STRING),
+                ("external_ids", STRINGS),
+            ],
         ),
         TableRequest::required(
             "Interface",

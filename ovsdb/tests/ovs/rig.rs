@@ -211,6 +211,10 @@ impl Ovs {
                 name: row.text("name").unwrap(),
                 interfaces: row.set("interfaces").iter().map(as_uuid).collect(),
                 tag: row.integer("tag"),
+                vlan_mode: row.text("vlan_mode"),
+                trunks: row.set("trunks").iter().map(|v| v.as_i64().unwrap()).collect(),
+                lacp: row.text("lacp"),
+                bond_active_slave: row.text("bond_active_slave"),
                 external_ids: row.strings("external_ids"),
             };
             state.ports.insert(port.uuid, port);
