@@ -9,7 +9,7 @@
 //! on its way is left alone. A file that is gone gets [`REMOVAL_GRACE`] to come back, because editors save by moving the
 //! old file away first, and a policy must not be missing for that moment. A file that cannot be read or parsed keeps the
 //! objects it had, and so do objects of a document that cannot be understood, and the files of a directory that cannot
-//! be read. Files and directories that cannot be opened are tried again by the clock.
+//! be read. Policies of a file that is gone stay while something that cannot be read may have them. Files and directories that cannot be opened are tried again by the clock.
 //!
 //! # Never half a picture
 //!

@@ -13,6 +13,8 @@ use super::super::Warning;
 use super::generation::Generations;
 use crate::event::Event;
 
+mod gone;
+
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Name {
@@ -71,6 +73,8 @@ struct File {
     problems: Vec<Warning>,
     /// It could not even be opened.
     unread: bool,
+    /// It is not there any more; these are the policies that stay nevertheless.
+    gone: bool,
 }
 
 /// What a text says.
@@ -193,6 +197,7 @@ impl Tree {
             tracing::warn!("{}: {}: {}", problem.object, problem.field, problem.message);
         }
         file.unread = unread;
+        file.gone = false;
         file.stamp = stamp;
         file.problems = problems;
         file.lost = lost;
@@ -214,14 +219,6 @@ impl Tree {
         }
         for entry in entries {
             self.holders.entry(entry.name.clone()).or_default().insert(path.to_owned());
-        }
-    }
-
-    /// A file is gone.
-    pub(super) fn remove(&mut self, path: &Path) {
-        for entry in self.files.remove(path).map(|f| f.entries).unwrap_or_default() {
-            self.touched.insert(entry.name.clone());
-            self.unhold(&entry.name, path);
         }
     }
 
@@ -265,6 +262,7 @@ impl Tree {
 
     /// What changed since the last commit, as events.
     pub(super) fn commit(&mut self) -> Vec<Event> {
+        self.settle_gone();
         self.settle_namespaces();
         let touched = std::mem::take(&mut self.touched);
         let mut changed = BTreeMap::new();
@@ -370,6 +368,8 @@ impl Tree {
     pub(super) fn warnings(&self) -> Vec<Warning> {
         let mut out: Vec<Warning> = self.problem.iter().cloned().collect();
         out.extend(self.unread.values().cloned());
+        let gone = self.files.iter().filter(|(_, file)| file.gone);
+        out.extend(gone.filter_map(|(path, file)| self.warn_gone(path, file)));
         for file in self.files.values() {
             out.extend(file.lost.iter().map(|l| l.problem.clone()));
             out.extend(file.problems.iter().cloned());

@@ -287,3 +287,62 @@ fn workloads_beside_pods() {
     // the pod that shared it is told again, as it may have been the one without
     assert_eq!(rig.remove("vm.yaml"), ["+pod other \"u\"", "-workload db"]);
 }
+
+#[test]
+fn a_policy_that_may_have_moved_into_what_cannot_be_read_stays() {
+    let mut rig = Rig::new();
+    let all = format!("{POLICY}{}", pod("db-0", "u1"));
+    rig.set("a.yaml", &all);
+    // renamed, with a mistake on the way
+    rig.set("b.yaml", "kind: NetworkPolicy\nmetadata: {namespace: shop, name: [");
+    assert_eq!(rig.remove("a.yaml"), ["-pod db-0"], "a pod that is not known is closed");
+    let said = |rig: &Rig| {
+        rig.warnings().iter().any(|w| w.contains("a.yaml: : is gone; NetworkPolicy shop/db stays"))
+    };
+    assert!(said(&rig), "{:?}", rig.warnings());
+    // looked at again: nothing new
+    assert_eq!(rig.remove("a.yaml"), [""; 0]);
+    assert_eq!(rig.remove("c.yaml"), [""; 0]);
+    // mended, with another meaning: from one to the other without a moment between
+    assert_eq!(rig.set("b.yaml", &POLICY.replace("app: db", "app: x")), ["+policy shop/db gen 2"]);
+    assert!(!said(&rig));
+    assert_eq!(rig.remove("b.yaml"), ["-policy shop/db"], "and that one is deleted for good");
+}
+
+#[test]
+fn a_policy_that_stayed_goes_when_what_could_not_be_read_goes_or_has_another() {
+    let mut rig = Rig::new();
+    for mend in [None, Some(POLICY.replace("name: db", "name: other"))] {
+        rig.set("a.yaml", POLICY);
+        rig.fail("b.yaml");
+        assert_eq!(rig.remove("a.yaml"), [""; 0]);
+        match mend {
+            None => assert_eq!(rig.remove("b.yaml"), ["-policy shop/db"]),
+            Some(text) => {
+                assert_eq!(
+                    rig.set("b.yaml", &text),
+                    ["-policy shop/db", "+policy shop/other gen 1"]
+                );
+            }
+        }
+    }
+    // one whose name can be told hides no other
+    let mut rig = Rig::new();
+    rig.set("a.yaml", POLICY);
+    rig.set("b.yaml", "kind: NetworkPolicy\napiVersion: networking.k8s.io/v1\nmetadata: {namespace: shop, name: other}\nspec: 5\n");
+    assert_eq!(rig.warnings().len(), 1, "{:?}", rig.warnings());
+    assert_eq!(rig.remove("a.yaml"), ["-policy shop/db"]);
+}
+
+#[test]
+fn a_file_that_comes_back_is_what_it_says() {
+    let mut rig = Rig::new();
+    rig.set("a.yaml", POLICY);
+    rig.fail("b.yaml");
+    rig.remove("a.yaml");
+    assert_eq!(
+        rig.set("a.yaml", &POLICY.replace("name: db", "name: new")),
+        ["-policy shop/db", "+policy shop/new gen 1"]
+    );
+    assert_eq!(rig.remove("b.yaml"), [""; 0]);
+}
