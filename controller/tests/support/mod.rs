@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -28,6 +29,9 @@ use weir_policy::k8s::{self, Object};
 use weir_policy::state::NodeState;
 use weir_policy::world::World;
 use weir_runtime::task::{Task, spawn};
+
+/// How long an agent waits for a message before its test has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Rig {
     pub(crate) authority: Authority,
@@ -206,7 +210,8 @@ impl Agent {
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<ToAgent>, Status> {
-        let message = self.from.message().await?;
+        let message = tokio::time::timeout(PATIENCE, self.from.message()).await;
+        let message = message.expect("the controller says nothing")?;
         Ok(message.and_then(|m| m.kind))
     }
 
