@@ -1,6 +1,8 @@
-//! A pod sends from its own addresses only: what it sends as another arrives nowhere and is counted apart (NP-40).
+//! A pod sends from its own addresses only, and gets what is for its own: the rest arrives nowhere and is counted apart
+//! (NP-40).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
@@ -33,13 +35,27 @@ fn socket(host: &Host, from: IpAddr) -> UdpSocket {
     socket
 }
 
-/// Packets of one pod's port that the guard has dropped.
-fn guarded(node: &Node) -> u64 {
-    let dump = node.ovs.ofctl(&["dump-flows", "br-int", "table=10"]).unwrap();
+/// Packets that pods' ports sent and the guard dropped.
+const SENT: (u8, &str) = (10, "priority=100,in_port=");
+/// Packets that would have been delivered to a pod that has not their address.
+const DELIVERED: (u8, &str) = (90, "priority=150,");
+
+fn counted(node: &Node, (table, text): (u8, &str)) -> u64 {
+    let dump = node.ovs.ofctl(&["dump-flows", "br-int", &format!("table={table}")]).unwrap();
     dump.lines()
-        .filter(|l| l.contains("priority=100,in_port="))
+        .filter(|l| l.contains(text))
         .filter_map(|l| l.split("n_packets=").nth(1)?.split(',').next()?.parse::<u64>().ok())
         .sum()
+}
+
+/// Sends something, and waits until the guard has dropped it.
+fn is_dropped(node: &Node, guard: (u8, &str), send: impl FnOnce() -> io::Result<usize>) {
+    let before = counted(node, guard);
+    send().unwrap();
+    wait::until("a packet that the guard drops", IN_FORCE, || {
+        Ok((counted(node, guard) > before).then_some(()))
+    })
+    .unwrap();
 }
 
 #[test]
@@ -75,12 +91,7 @@ fn what_a_pod_sends_as_another_arrives_nowhere() {
             let hears = socket(host(&fleet, name), to.ip());
             // who is asked for where the other is must not be what stops it
             ip(spy, &format!("neigh replace {} lladdr {} dev eth0", to.ip(), mac(&fleet, name)));
-            let before = guarded(node);
-            forged.send_to(b"as web", to).unwrap();
-            wait::until("a packet that the guard drops", IN_FORCE, || {
-                Ok((guarded(node) > before).then_some(()))
-            })
-            .unwrap();
+            is_dropped(node, SENT, || forged.send_to(b"as web", to));
             honest.send_to(b"web itself", to).unwrap();
             let mut buffer = [0; 64];
             let (n, from) = hears.recv_from(&mut buffer).expect("the datagram of web itself");
@@ -93,12 +104,56 @@ fn what_a_pod_sends_as_another_arrives_nowhere() {
     ip(spy, "link set eth0 address 02:00:00:00:be:ef");
     let to = SocketAddr::new(address(&fleet, "shop/web", false), PORT);
     ip(spy, &format!("neigh replace {} lladdr {} dev eth0", to.ip(), mac(&fleet, "shop/web")));
-    let before = guarded(node);
-    socket(spy, own).send_to(b"from elsewhere", to).unwrap();
-    wait::until("a packet that the guard drops", IN_FORCE, || {
-        Ok((guarded(node) > before).then_some(()))
-    })
-    .unwrap();
+    let outside = socket(spy, own);
+    is_dropped(node, SENT, || outside.send_to(b"from elsewhere", to));
+    fleet.down().unwrap();
+}
+
+/// Rules go by IP address, delivery by MAC address: a packet for a pod that is open must not reach one that is not.
+#[test]
+fn what_was_judged_as_one_pods_is_not_delivered_to_another() {
+    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
+    fleet.namespace("shop", &[]).unwrap();
+    fleet
+        .add(&[
+            pod("shop/open").on("n1").label("app", "open").serves(&[udp(9)]),
+            pod("shop/shut").on("n1").label("app", "shut").serves(&[udp(9)]),
+            pod("shop/near").on("n1").label("app", "spy"),
+            pod("shop/far").on("n2").label("app", "spy"),
+        ])
+        .unwrap();
+    fleet
+        .apply(
+            "{kind: NetworkPolicy, metadata: {name: shut, namespace: shop}, \
+              spec: {podSelector: {matchLabels: {app: shut}}, policyTypes: [Ingress]}}",
+        )
+        .unwrap();
+    fleet.agrees().unwrap();
+    let node = fleet.bed().node("n1").unwrap();
+    let (open, shut) = (host(&fleet, "shop/open"), host(&fleet, "shop/shut"));
+    for v6 in [false, true] {
+        let address = address(&fleet, "shop/open", v6);
+        // it would take the packet if it got one
+        let length = if v6 { "128 nodad" } else { "32" };
+        ip(shut, &format!("addr add {address}/{length} dev lo"));
+        let (hears, not) = (socket(open, address), socket(shut, address));
+        for name in ["shop/near", "shop/far"] {
+            let spy = host(&fleet, name);
+            let from = socket(spy, self::address(&fleet, name, v6));
+            let to = SocketAddr::new(address, PORT);
+            let neighbour =
+                |mac: String| ip(spy, &format!("neigh replace {address} lladdr {mac} dev eth0"));
+            neighbour(mac(&fleet, "shop/shut"));
+            is_dropped(node, DELIVERED, || from.send_to(b"to the wrong one", to));
+            neighbour(mac(&fleet, "shop/open"));
+            from.send_to(b"to the right one", to).unwrap();
+            let mut buffer = [0; 64];
+            let n = hears.recv(&mut buffer).expect("a datagram for the open pod");
+            assert_eq!(&buffer[..n], b"to the right one", "{name}");
+        }
+        not.set_nonblocking(true).unwrap();
+        not.recv(&mut [0; 64]).expect_err("a datagram for another pod");
+    }
     fleet.down().unwrap();
 }
 
