@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use weir_runtime::admin::{Admin, Listener};
 use weir_runtime::ready::{Gate, Ready};
 use weir_runtime::task::{EndReason, TaskSet};
-use weir_runtime::{log, signal};
+use weir_runtime::{limits, log, signal};
 
 use crate::args::{Pki, Run, Source, TlsArgs};
 use crate::certs::{self, Own};
@@ -250,6 +250,7 @@ impl Running {
 pub async fn run(args: Run) -> anyhow::Result<()> {
     // the library says again, for each attempt, what the source says once
     log::init(args.log_format, "info,kube_runtime=error,kube_client=error").context("logging")?;
+    limits::raise_open_files();
     // one provider for all TLS; an error says that there is one already
     drop(rustls::crypto::ring::default_provider().install_default());
     let config = configure(&args).await?;
