@@ -20,6 +20,7 @@
 mod batch;
 mod bundle;
 mod driver;
+mod dump;
 mod error;
 mod handshake;
 mod pending;
@@ -105,7 +106,7 @@ pub struct Options {
     pub fragments: u16,
     /// Time for connecting and shaking hands.
     pub handshake_timeout: Duration,
-    /// Time for the answer to a request; a dump counts as one.
+    /// Time for the answer to a request, and for the room to send it in; a dump counts as one.
     pub request_timeout: Duration,
     /// Time for each half of a bundle: up to its CLOSE, and its COMMIT. Also for a batch.
     pub bundle_timeout: Duration,
@@ -299,7 +300,7 @@ impl Connection {
 
     /// Sends a message without waiting. A refusal comes as [`Event::Error`].
     ///
-    /// Errors: [`ConnError::Encode`]; [`ConnError::Closed`].
+    /// Errors: [`ConnError::Encode`]; [`ConnError::Timeout`] where the switch does not read; [`ConnError::Closed`].
     pub async fn send(&self, message: Message) -> Result<(), ConnError> {
         let mut frame = BytesMut::new();
         message.encode(self.shared.allocate(1), &mut frame)?;
@@ -341,10 +342,7 @@ impl Connection {
     ///
     /// Errors: as [`Connection::request`].
     pub async fn dump_flows(&self, request: FlowStatsRequest) -> Result<Vec<FlowStats>, ConnError> {
-        match self.multipart(MultipartRequest::Flow(request)).await? {
-            MultipartBody::Flow(flows) => Ok(flows),
-            _ => Err(ConnError::UnexpectedBody { expected: "flow statistics" }),
-        }
+        dump::flows(self, request).await
     }
 
     /// The flows a request means, as they come: memory for a few parts, whatever the number of flows.
@@ -361,27 +359,18 @@ impl Connection {
         &self,
         request: FlowStatsRequest,
     ) -> Result<FlowEntryStream, ConnError> {
-        let request = MultipartRequest::Flow(request);
-        self.start_stream(request, true).await.map(FlowEntryStream::new)
+        self.stream(MultipartRequest::Flow(request)).await.map(FlowEntryStream::new)
     }
 
     /// The parts of any multipart reply, as they come.
     ///
     /// Errors: [`ConnError::Encode`]; [`ConnError::Closed`]; the stream's own.
     pub async fn stream(&self, request: MultipartRequest) -> Result<MultipartStream, ConnError> {
-        self.start_stream(request, false).await
-    }
-
-    async fn start_stream(
-        &self,
-        request: MultipartRequest,
-        raw: bool,
-    ) -> Result<MultipartStream, ConnError> {
         let xid = self.shared.allocate(1);
         let mut frame = BytesMut::new();
         Message::MultipartRequest(request).encode(xid, &mut frame)?;
         // Made first, so that it forgets the xid whatever happens.
-        let parts = self.shared.wait_for_parts(xid, raw);
+        let parts = self.shared.wait_for_parts(xid);
         let stream = MultipartStream::new(self.clone(), xid, parts);
         self.write(frame.freeze()).await?;
         Ok(stream)
@@ -471,9 +460,14 @@ impl Connection {
         batch::run(self, mods).await
     }
 
-    /// Hands a frame, or several back to back, to the writer.
+    /// Hands a frame, or several back to back, to the writer. A switch that lives and does not read is waited for only
+    /// as long as for an answer.
     async fn write(&self, frames: Bytes) -> Result<(), ConnError> {
-        self.writer.send(frames).await.map_err(|_| self.shared.closed())
+        let sending = self.writer.send(frames);
+        match tokio::time::timeout(self.shared.options.request_timeout, sending).await {
+            Ok(sent) => sent.map_err(|_| self.shared.closed()),
+            Err(_) => Err(ConnError::Timeout { what: "room to send" }),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 pub use desc::Desc;
 pub use entry::{FlowEntries, FlowEntry};
+#[cfg(feature = "tokio")]
+pub(crate) use flow::append_flows;
 pub use flow::{AggregateStats, FlowStats, FlowStatsRequest};
 pub use group::{Counters, GroupDesc, GroupFeatures, GroupStats};
 pub use meter::{MeterConfig, MeterFeatures, MeterStats};
@@ -339,7 +341,7 @@ impl MultipartReply {
         reader.skip("multipart padding", 4)?;
         let body = match typ {
             kind::DESC => MultipartBody::Desc(Box::new(Desc::decode(reader)?)),
-            kind::FLOW => MultipartBody::Flow(list(reader, FlowStats::decode)?),
+            kind::FLOW => MultipartBody::Flow(flow::decode_list(reader)?),
             kind::AGGREGATE => MultipartBody::Aggregate(AggregateStats::decode(reader)?),
             kind::TABLE => MultipartBody::Table(list(reader, TableStats::decode)?),
             kind::PORT => MultipartBody::Port(list(reader, PortStats::decode)?),

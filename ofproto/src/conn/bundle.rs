@@ -151,11 +151,14 @@ impl Bundle<'_> {
     /// Makes the switch forget the bundle. Whether it answers does not matter: a bundle that is not committed ends
     /// with the connection, or after a while of silence.
     async fn discard(&mut self) {
-        if self.send(Control::Discard).await.is_ok() {
-            self.discard = false;
-            let timeout = self.connection.shared.options.bundle_timeout;
-            let _ = tokio::time::timeout(timeout, self.state.answer(Control::Discard)).await;
-        }
+        let timeout = self.connection.shared.options.bundle_timeout;
+        let discarding = async {
+            if self.send(Control::Discard).await.is_ok() {
+                self.discard = false;
+                self.state.answer(Control::Discard).await;
+            }
+        };
+        let _ = tokio::time::timeout(timeout, discarding).await;
     }
 
     fn frame(&self, which: Control) -> Result<Bytes, ConnError> {

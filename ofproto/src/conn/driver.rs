@@ -171,7 +171,7 @@ impl Reader {
         }
     }
 
-    /// A part of a reply that is wanted without being decoded.
+    /// A part of a reply that whoever asked for it decodes, or does not.
     fn as_it_is(&self, frame: &Bytes) -> Option<(u32, Delivery)> {
         let header = Header::decode(*frame.first_chunk()?).ok()?;
         if (header.version, header.typ) != (VERSION, kind::MULTIPART_REPLY) {
@@ -236,16 +236,9 @@ impl Reader {
     }
 
     fn malformed(&self, frame: &Bytes, error: crate::DecodeError) -> (u32, Delivery) {
-        let count = self.shared.malformed.fetch_add(1, Ordering::Relaxed);
+        self.shared.count_malformed(frame, &error);
         let header = frame.first_chunk::<{ Header::LEN }>().and_then(|h| Header::decode(*h).ok());
         let Some(header) = header else { return (0, Delivery::Taken) };
-        // Of a flood of them, one line for each power of two.
-        if (count + 1).is_power_of_two() {
-            tracing::warn!(
-                typ = header.typ, xid = header.xid, length = header.length, count = count + 1,
-                %error, "malformed message from the switch"
-            );
-        }
         if header.version == VERSION && header.xid != 0 {
             return (header.xid, self.shared.fail(header.xid, error.into()));
         }
@@ -278,9 +271,6 @@ async fn write(
 
 /// Sends an echo after each interval without a frame; gives up after two that nothing followed.
 async fn watch(shared: &Shared, echoes: mpsc::Sender<Bytes>) -> Result<(), ConnError> {
-    let mut out = BytesMut::new();
-    Message::EchoRequest(Bytes::new()).encode(shared.allocate(1), &mut out)?;
-    let echo = out.freeze();
     let mut seen = shared.received.load(Ordering::Relaxed);
     let mut missed = 0;
     loop {
@@ -294,7 +284,9 @@ async fn watch(shared: &Shared, echoes: mpsc::Sender<Bytes>) -> Result<(), ConnE
             return Err(ConnError::Unresponsive);
         }
         missed += 1;
+        let mut echo = BytesMut::new();
+        Message::EchoRequest(Bytes::new()).encode(shared.allocate(1), &mut echo)?;
         // With the queue full, the writer is stuck, and that is what is being watched for.
-        let _ = echoes.try_send(echo.clone());
+        let _ = echoes.try_send(echo.freeze());
     }
 }

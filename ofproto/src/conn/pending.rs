@@ -1,16 +1,19 @@
 //! Who waits for which xid.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::batch::BatchState;
+use super::dump::{Body, DumpState};
 use super::{ConnError, Options};
+use crate::error::DecodeError;
 use crate::error_msg::ErrorMsg;
 use crate::features::FeaturesReply;
+use crate::header::Header;
 use crate::message::{Message, kind};
 use crate::multipart::{MORE, MultipartReply, Reassembly};
 
@@ -41,29 +44,28 @@ enum Entry {
     One { reply: oneshot::Sender<Result<Message, ConnError>>, parts: Reassembly },
     Bundle(Arc<BundleState>),
     Batch(Arc<BatchState>),
-    Stream { parts: mpsc::Sender<Part>, raw: bool },
+    Stream(mpsc::Sender<Part>),
+    Dump(Arc<DumpState>),
 }
 
-/// What a stream is given.
-pub(super) type Part = Result<Body, ConnError>;
-
-/// One part of a reply, as its stream wants it.
-#[derive(Debug)]
-pub(super) enum Body {
-    Values(MultipartReply),
-    /// The whole message, not looked at.
-    Frame(Bytes),
-}
-
-impl Body {
-    /// Whether more parts follow.
-    pub(super) fn more(&self) -> bool {
+impl Entry {
+    /// xids from the first on that belong to it.
+    fn xids(&self) -> u32 {
         match self {
-            Self::Values(part) => part.more(),
-            // The low byte of the flags, behind header and type.
-            Self::Frame(frame) => frame.get(11).is_some_and(|flags| u16::from(*flags) & MORE != 0),
+            Self::Bundle(bundle) => bundle.xids(),
+            Self::Batch(batch) => batch.xids(),
+            Self::One { .. } | Self::Stream(_) | Self::Dump(_) => 1,
         }
     }
+}
+
+/// What a stream is given: a multipart reply as it came.
+pub(super) type Part = Result<Bytes, ConnError>;
+
+/// Whether more parts follow this multipart reply.
+pub(super) fn more(frame: &Bytes) -> bool {
+    // The low byte of the flags, behind header and type.
+    frame.get(11).is_some_and(|flags| u16::from(*flags) & MORE != 0)
 }
 
 /// What became of a message.
@@ -93,15 +95,35 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first of `n` consecutive xids. Zero is never among them: it marks what nobody asked for.
+    /// The first of `n` consecutive xids, which nobody waits for. Zero is never among them: it marks what nobody asked
+    /// for.
     pub(super) fn allocate(&self, n: u32) -> u32 {
         let mut state = self.state();
-        let first = match state.next_xid.checked_add(n) {
-            Some(_) => state.next_xid,
-            None => 1,
-        };
-        state.next_xid = first.saturating_add(n).max(1);
-        first
+        let mut first = state.next_xid;
+        let mut again = false;
+        loop {
+            let end = match first.checked_add(n) {
+                Some(end) => end,
+                // Behind the last xid it begins again.
+                None if !again => {
+                    (first, again) = (1, true);
+                    continue;
+                }
+                // No such gap anywhere.
+                None => {
+                    state.next_xid = n.saturating_add(1);
+                    return 1;
+                }
+            };
+            let below = state.waiting.range(..end).next_back();
+            match below.map(|(taken, entry)| taken.saturating_add(entry.xids())) {
+                Some(behind) if behind > first => first = behind,
+                _ => {
+                    state.next_xid = end;
+                    return first;
+                }
+            }
+        }
     }
 
     /// Registers a request, before it is sent.
@@ -146,12 +168,24 @@ impl Shared {
         batch
     }
 
-    /// Registers a request whose reply is wanted part by part, with `raw` not decoded.
-    pub(super) fn wait_for_parts(&self, xid: u32, raw: bool) -> mpsc::Receiver<Part> {
+    /// Registers a request for flows, all of which are wanted at the end.
+    pub(super) fn wait_for_dump(&self, xid: u32) -> Arc<DumpState> {
+        let dump = Arc::new(DumpState::default());
+        let mut state = self.state();
+        if state.ended.is_some() {
+            dump.end();
+        } else {
+            state.waiting.insert(xid, Entry::Dump(Arc::clone(&dump)));
+        }
+        dump
+    }
+
+    /// Registers a request whose reply is wanted part by part.
+    pub(super) fn wait_for_parts(&self, xid: u32) -> mpsc::Receiver<Part> {
         let (sender, receiver) = mpsc::channel(STREAM_CAPACITY);
         let mut state = self.state();
         if state.ended.is_none() {
-            state.waiting.insert(xid, Entry::Stream { parts: sender, raw });
+            state.waiting.insert(xid, Entry::Stream(sender));
         }
         receiver
     }
@@ -174,19 +208,20 @@ impl Shared {
             Entry::Batch(batch) if offset < batch.xids() => {
                 batch.deliver(offset, message).map_or(Delivery::Taken, Delivery::Unclaimed)
             }
-            Entry::Stream { parts, .. } if offset == 0 => {
+            Entry::Stream(parts) if offset == 0 => {
+                let parts = parts.clone();
+                state.waiting.remove(&xid);
+                offer(parts, Err(no_part(xid, message)))
+            }
+            Entry::Dump(dump) if offset == 0 => {
                 let part = match message {
                     Message::MultipartReply(part) => Ok(Body::Values(part)),
-                    Message::Error(error) => {
-                        Err(ConnError::Refused { xid, request: kind::MULTIPART_REQUEST, error })
-                    }
-                    other => Err(super::unexpected("multipart reply", &other)),
+                    other => Err(no_part(xid, other)),
                 };
-                let parts = parts.clone();
-                if !part.as_ref().is_ok_and(Body::more) {
+                if !dump.push(part, bytes) {
                     state.waiting.remove(&xid);
                 }
-                offer(parts, part)
+                Delivery::Taken
             }
             Entry::One { parts, .. } if offset == 0 => {
                 let outcome = match message {
@@ -209,15 +244,20 @@ impl Shared {
         }
     }
 
-    /// Gives the frame of a multipart reply to the stream that wants it as it is, if there is one.
+    /// Gives the frame of a multipart reply to whoever is to decode it, if that is not the driver.
     pub(super) fn deliver_frame(&self, xid: u32, frame: &Bytes) -> Option<Delivery> {
         let mut state = self.state();
-        let Some(Entry::Stream { parts, raw: true }) = state.waiting.get(&xid) else { return None };
-        let (parts, part) = (parts.clone(), Body::Frame(frame.clone()));
-        if !part.more() {
+        let (delivered, more) = match state.waiting.get(&xid)? {
+            Entry::Stream(parts) => (offer(parts.clone(), Ok(frame.clone())), more(frame)),
+            Entry::Dump(dump) if !dump.is_behind() => {
+                (Delivery::Taken, dump.push(Ok(Body::Frame(frame.clone())), frame.len()))
+            }
+            _ => return None,
+        };
+        if !more {
             state.waiting.remove(&xid);
         }
-        Some(offer(parts, Ok(part)))
+        Some(delivered)
     }
 
     /// Fails whoever waits for a message that could not be decoded. A bundle or batch is not failed by it: what it
@@ -225,7 +265,7 @@ impl Shared {
     pub(super) fn fail(&self, xid: u32, error: ConnError) -> Delivery {
         let mut state = self.state();
         match state.waiting.get(&xid) {
-            Some(Entry::One { .. } | Entry::Stream { .. }) => {}
+            Some(Entry::One { .. } | Entry::Stream(_) | Entry::Dump(_)) => {}
             _ => return Delivery::Taken,
         }
         match state.waiting.remove(&xid) {
@@ -234,7 +274,11 @@ impl Shared {
                 let _ = reply.send(Err(error));
                 Delivery::Taken
             }
-            Some(Entry::Stream { parts, .. }) => offer(parts, Err(error)),
+            Some(Entry::Stream(parts)) => offer(parts, Err(error)),
+            Some(Entry::Dump(dump)) => {
+                dump.push(Err(error), 0);
+                Delivery::Taken
+            }
             _ => Delivery::Taken,
         }
     }
@@ -248,8 +292,24 @@ impl Shared {
             match entry {
                 Entry::Bundle(bundle) => bundle.end(),
                 Entry::Batch(batch) => batch.end(),
-                Entry::One { .. } | Entry::Stream { .. } => {}
+                Entry::Dump(dump) => dump.end(),
+                Entry::One { .. } | Entry::Stream(_) => {}
             }
+        }
+    }
+
+    /// Counts and reports a message that could not be decoded.
+    pub(super) fn count_malformed(&self, frame: &Bytes, error: &DecodeError) {
+        let count = self.malformed.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let header = frame.first_chunk::<{ Header::LEN }>().and_then(|h| Header::decode(*h).ok());
+        // Of a flood of them, one line for each power of two.
+        if let Some(header) = header
+            && count.is_power_of_two()
+        {
+            tracing::warn!(
+                typ = header.typ, xid = header.xid, length = header.length, count,
+                %error, "malformed message from the switch"
+            );
         }
     }
 
@@ -262,6 +322,16 @@ impl Shared {
     pub(super) fn closed(&self) -> ConnError {
         let reason = self.state().ended.clone();
         ConnError::Closed { reason: reason.unwrap_or_else(|| "driver dropped".to_owned()) }
+    }
+}
+
+/// What a message that is no part of a reply means to whoever waits for one.
+fn no_part(xid: u32, message: Message) -> ConnError {
+    match message {
+        Message::Error(error) => {
+            ConnError::Refused { xid, request: kind::MULTIPART_REQUEST, error }
+        }
+        other => super::unexpected("multipart reply", &other),
     }
 }
 
@@ -428,5 +498,34 @@ impl BundleState {
             // One waiter only, and `notify_one` keeps its permit: no change is missed.
             self.changed.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Behind the last xid they begin again; what somebody still waits for is passed by, so that no answer goes astray.
+    #[test]
+    fn xids_that_are_waited_for_are_not_given_again() {
+        let shared = Shared::new(FeaturesReply::default(), Options::default());
+        let long = shared.allocate(1);
+        let _parts = shared.wait_for_parts(long);
+        let batch = shared.allocate(11);
+        let _batch = shared.wait_for_batch(batch, 10);
+        shared.state().next_xid = u32::MAX - 5;
+        // No room before the end, and none of the old ones in between.
+        let first = shared.allocate(100);
+        assert_eq!(first, 1);
+        assert_eq!(shared.allocate(long - 102), 101);
+        assert_eq!(shared.allocate(1), long - 1);
+        let behind = batch + 11;
+        assert_eq!(shared.allocate(3), behind);
+        shared.state().next_xid = 1;
+        assert_eq!(shared.allocate(1 << 20), behind);
+        shared.forget(long);
+        shared.forget(batch);
+        shared.state().next_xid = long;
+        assert_eq!(shared.allocate(20), long);
     }
 }

@@ -1,9 +1,11 @@
 //! Replies part by part.
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::pending::{Body, Part};
+use super::pending::{Part, more};
 use super::{ConnError, Connection};
+use crate::message::Message;
 use crate::multipart::{FlowEntries, FlowStats, MultipartBody};
 
 /// The parts of a multipart reply, as they come.
@@ -30,11 +32,20 @@ impl MultipartStream {
     /// Errors: [`ConnError::Refused`]; [`ConnError::Timeout`] when no part comes for as long as a request may take;
     /// [`ConnError::NotTaken`]; [`ConnError::Closed`]; [`ConnError::Decode`].
     pub async fn next(&mut self) -> Option<Result<MultipartBody, ConnError>> {
-        Some(match self.part().await? {
-            Ok(Body::Values(part)) => Ok(part.body),
-            Ok(Body::Frame(_)) => Err(ConnError::UnexpectedBody { expected: "decoded part" }),
-            Err(error) => Err(error),
-        })
+        let part = self.part().await?.and_then(|frame| self.decode(&frame));
+        self.done |= part.is_err();
+        Some(part)
+    }
+
+    fn decode(&self, frame: &Bytes) -> Result<MultipartBody, ConnError> {
+        match Message::decode(frame) {
+            Ok((_, Message::MultipartReply(part))) => Ok(part.body),
+            Ok((_, other)) => Err(super::unexpected("multipart reply", &other)),
+            Err(error) => {
+                self.connection.shared.count_malformed(frame, &error);
+                Err(error.into())
+            }
+        }
     }
 
     async fn part(&mut self) -> Option<Part> {
@@ -48,7 +59,7 @@ impl MultipartStream {
             Ok(None) => Err(ConnError::NotTaken),
             Err(_) => Err(ConnError::Timeout { what: "next part of the reply" }),
         };
-        self.done = !part.as_ref().is_ok_and(Body::more);
+        self.done = !part.as_ref().is_ok_and(more);
         Some(part)
     }
 }
@@ -101,10 +112,8 @@ impl FlowEntryStream {
     ///
     /// Errors: as [`MultipartStream::next`].
     pub async fn next(&mut self) -> Option<Result<FlowEntries, ConnError>> {
-        let entries = self.parts.part().await?.and_then(|part| match part {
-            Body::Frame(frame) => Ok(FlowEntries::of_reply(&frame)?),
-            Body::Values(_) => Err(ConnError::UnexpectedBody { expected: "flow statistics" }),
-        });
+        let entries = self.parts.part().await?;
+        let entries = entries.and_then(|frame| Ok(FlowEntries::of_reply(&frame)?));
         self.parts.done |= entries.is_err();
         Some(entries)
     }

@@ -3,13 +3,12 @@
 use bytes::Bytes;
 
 use super::FlowStats;
+use super::kind::FLOW;
 use crate::error::DecodeError;
 use crate::header;
 use crate::message::kind;
 use crate::wire::{Reader, padding};
 
-/// Multipart type of flow statistics.
-const FLOW: u16 = 1;
 /// Bytes of an entry before its match.
 const FIXED: usize = 48;
 

@@ -155,6 +155,44 @@ impl FlowStats {
     }
 }
 
+/// Bytes of an entry without fields and instructions.
+const LEAST: usize = 56;
+
+/// Entries ahead, as far as they are well-formed.
+fn count(reader: &Reader<'_>) -> usize {
+    reader.count_records(LEAST, |[high, low, ..]| u16::from_be_bytes([high, low]).into())
+}
+
+/// Reads flows up to the end of `reader`.
+pub(super) fn decode_list(reader: &mut Reader<'_>) -> Result<Vec<FlowStats>, DecodeError> {
+    let mut flows = Vec::with_capacity(count(reader));
+    while !reader.is_empty() {
+        flows.push(FlowStats::decode(reader)?);
+    }
+    Ok(flows)
+}
+
+/// Appends the flows of one part of a reply, a whole message; `false` if it is a part of another kind.
+///
+/// Errors: [`DecodeError`]; those before the malformed one have been appended.
+#[cfg(feature = "tokio")]
+pub(crate) fn append_flows(
+    frame: &bytes::Bytes,
+    flows: &mut Vec<FlowStats>,
+) -> Result<bool, DecodeError> {
+    let (_, mut reader) = crate::header::open(frame)?;
+    let typ = reader.u16("multipart type")?;
+    reader.skip("multipart flags and padding", 6)?;
+    if typ != super::kind::FLOW {
+        return Ok(false);
+    }
+    flows.reserve(count(&reader));
+    while !reader.is_empty() {
+        flows.push(FlowStats::decode(&mut reader)?);
+    }
+    Ok(true)
+}
+
 /// Counters of all flows of a request together; 24 bytes. Source: OpenFlow 1.3, "Aggregate Flow Statistics".
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct AggregateStats {
