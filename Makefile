@@ -164,8 +164,8 @@ BENCH_WEIR := $(filter-out openflow ovsdb,$(ONLY))
 .PHONY: bench
 bench: setup
 	@if [[ -z "$(ONLY)" || -n "$(filter openflow,$(ONLY))" ]]; then
-		echo "bench: the codec and the connection of ofproto"
-		cargo bench -p rust-openflow --features tokio --bench codec --bench openflow_switch
+		echo "bench: codec, connection and program of ofproto"
+		cargo bench -p rust-openflow --features tokio --bench codec --bench openflow_switch --bench program
 	fi
 	if [[ -z "$(ONLY)" || -n "$(filter ovsdb,$(ONLY))" ]]; then
 		echo "bench: the replica of ovsdb"

@@ -185,8 +185,8 @@ fn one_or_lines(
                 write_line(out, &chain(&*error))?;
             }
         }
-        // Whoever waits for an answer before the next line must get it.
-        if input.buffer().is_empty() {
+        // Whoever waits for an answer before the end of the next line must get it.
+        if !input.buffer().contains(&b'\n') {
             out.flush()?;
         }
     }

@@ -115,7 +115,7 @@ fn lines() {
     }
 }
 
-/// An answer comes before the next line is there.
+/// An answer comes before the next line is there, also when that has begun.
 #[test]
 fn lines_one_by_one() {
     let mut child = command(&["reencode", "-"]).spawn().unwrap();
@@ -127,6 +127,13 @@ fn lines_one_by_one() {
         stdout.read_line(&mut line).unwrap();
         assert_eq!(line, format!("{hex}\n"));
     }
+    let (begun, rest) = FLOW.split_at(20);
+    let (mut before, mut line) = (String::new(), String::new());
+    write!(stdin, "{FLOW}\n{begun}").unwrap();
+    stdout.read_line(&mut before).unwrap();
+    writeln!(stdin, "{rest}").unwrap();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!((before, line), (format!("{FLOW}\n"), format!("{FLOW}\n")));
     drop(stdin);
     assert!(child.wait().unwrap().success());
 }
