@@ -25,7 +25,7 @@ pub use sample::SampleAction;
 pub use subfield::Subfield;
 
 use crate::error::{DecodeError, EncodeError};
-use crate::oxm::{Field, FieldMatch};
+use crate::oxm::{Field, FieldMatch, WideField};
 use crate::types::NX;
 use crate::wire::{Length, Reader};
 
@@ -102,6 +102,8 @@ pub enum Action {
     },
     /// Sets a whole field. A mask other than all ones has no encoding in OpenFlow 1.3.
     SetField(FieldMatch),
+    /// Sets tunnel metadata of more than 16 bytes. One with a mask has no encoding in OpenFlow 1.3.
+    SetWideField(WideField),
     /// Sets a run of bits.
     RegLoad {
         /// The field.
@@ -115,6 +117,8 @@ pub enum Action {
     },
     /// Sets some bits of a field that a [`Action::RegLoad`] does not reach: tunnel metadata, fields of experimenters.
     RegLoad2(FieldMatch),
+    /// Sets tunnel metadata of more than 16 bytes, or some bits of it.
+    RegLoad2Wide(WideField),
     /// Puts a run of bits on the stack.
     Push(Subfield),
     /// Takes a run of bits from the stack.
@@ -251,7 +255,8 @@ impl Action {
             | Self::DecMplsTtl
             | Self::SetNwTtl(_)
             | Self::DecNwTtl
-            | Self::SetField(_) => standard::encode(self, out),
+            | Self::SetField(_)
+            | Self::SetWideField(_) => standard::encode(self, out),
             Self::Ct(ct) => ct.encode(out),
             Self::Nat(nat) => nat.encode(out),
             Self::Controller(controller) => controller.encode(out),
@@ -344,4 +349,16 @@ fn open_nx(out: &mut BytesMut, what: &'static str, subtype: u16) -> Length {
     out.put_u32(NX);
     out.put_u16(subtype);
     length
+}
+
+/// Writes a Nicira action with its padding.
+fn write_nx(
+    out: &mut BytesMut,
+    what: &'static str,
+    subtype: u16,
+    body: impl FnOnce(&mut BytesMut),
+) -> Result<(), EncodeError> {
+    let length = open_nx(out, what, subtype);
+    body(out);
+    length.close_padded(out)
 }

@@ -29,13 +29,39 @@ pub struct PacketIn {
     pub data: Bytes,
 }
 
-impl PacketIn {
-    pub(crate) fn encode_body(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+/// What a packet-in of either old form begins with.
+pub(crate) struct Head {
+    pub(crate) buffer_id: u32,
+    pub(crate) total_len: u16,
+    pub(crate) reason: u8,
+    pub(crate) table: u8,
+    pub(crate) cookie: u64,
+}
+
+impl Head {
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
         out.put_u32(self.buffer_id);
         out.put_u16(self.total_len);
         out.put_u8(self.reason);
         out.put_u8(self.table);
         out.put_u64(self.cookie);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            buffer_id: reader.u32("buffer id")?,
+            total_len: reader.u16("packet length")?,
+            reason: reader.u8("packet-in reason")?,
+            table: reader.u8("table")?,
+            cookie: reader.u64("cookie")?,
+        })
+    }
+}
+
+impl PacketIn {
+    pub(crate) fn encode_body(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let Self { buffer_id, total_len, reason, table, cookie, .. } = *self;
+        Head { buffer_id, total_len, reason, table, cookie }.encode(out);
         self.match_.encode(out)?;
         out.put_u16(0);
         out.put_slice(&self.data);
@@ -43,11 +69,7 @@ impl PacketIn {
     }
 
     pub(crate) fn decode_body(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let buffer_id = reader.u32("buffer id")?;
-        let total_len = reader.u16("packet length")?;
-        let reason = reader.u8("packet-in reason")?;
-        let table = reader.u8("table")?;
-        let cookie = reader.u64("cookie")?;
+        let Head { buffer_id, total_len, reason, table, cookie } = Head::decode(reader)?;
         let match_ = Match::decode(reader)?;
         reader.skip("packet-in padding", 2)?;
         let data = reader.bytes();

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{DecodeError, EncodeError};
 use crate::oxm::Match;
+use crate::packet::Head;
 use crate::property;
 use crate::types::port;
 use crate::wire::{Reader, padding};
@@ -216,11 +217,8 @@ impl NxtPacketIn {
             length,
             limit: usize::from(u16::MAX),
         })?;
-        out.put_u32(self.buffer_id);
-        out.put_u16(self.total_len);
-        out.put_u8(self.reason);
-        out.put_u8(self.table);
-        out.put_u64(self.cookie);
+        let Self { buffer_id, total_len, reason, table, cookie, .. } = *self;
+        Head { buffer_id, total_len, reason, table, cookie }.encode(out);
         out.put_u16(match_len);
         out.put_bytes(0, 6);
         out.put_slice(&self.metadata);
@@ -230,11 +228,7 @@ impl NxtPacketIn {
     }
 
     pub(crate) fn decode_body(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let buffer_id = reader.u32("buffer id")?;
-        let total_len = reader.u16("packet length")?;
-        let reason = reader.u8("packet-in reason")?;
-        let table = reader.u8("table")?;
-        let cookie = reader.u64("cookie")?;
+        let Head { buffer_id, total_len, reason, table, cookie } = Head::decode(reader)?;
         let length = usize::from(reader.u16("metadata length")?);
         reader.skip("packet-in padding", 6)?;
         let metadata = reader.sub("packet-in metadata", length)?.bytes();

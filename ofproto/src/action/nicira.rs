@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use super::subfield::{Subfield, check_run, get_header, offset_bits, put_header};
 use super::{
     Action, BundleAction, CtAction, EXPERIMENTER, LearnAction, MAX_DEPTH, MultipathAction,
-    NatAction, SampleAction, controller, decode_nested, encap, encode_list, open_nx,
+    NatAction, SampleAction, controller, decode_nested, encap, encode_list, open_nx, write_nx,
 };
 use crate::error::{DecodeError, EncodeError};
 use crate::oxm::{self, Field};
@@ -61,12 +61,10 @@ pub(super) const fn note_padding(length: usize) -> usize {
 /// Writes one of the actions below; the caller has chosen by variant.
 pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeError> {
     match *action {
-        Action::Resubmit { port, table } => {
-            let length = open_nx(out, "resubmit", RESUBMIT_TABLE);
+        Action::Resubmit { port, table } => write_nx(out, "resubmit", RESUBMIT_TABLE, |out| {
             out.put_u16(port);
             out.put_u8(table);
-            length.close_padded(out)
-        }
+        }),
         Action::RegLoad { dst, offset, bits, value } => {
             check_run(dst, offset.into(), bits.into())?;
             if bits > 64 {
@@ -88,109 +86,102 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
             if dst.sub_experimenter().is_some() {
                 return Err(EncodeError::NoSuchField { field: dst });
             }
-            let length = open_nx(out, "reg_load", REG_LOAD);
-            out.put_u16(offset_bits(offset.into(), bits.into()));
-            out.put_u32(dst.sub_header());
-            out.put_u64(value);
-            length.close_padded(out)
+            write_nx(out, "reg_load", REG_LOAD, |out| {
+                out.put_u16(offset_bits(offset.into(), bits.into()));
+                out.put_u32(dst.sub_header());
+                out.put_u64(value);
+            })
         }
         Action::RegMove { bits, src, src_offset, dst, dst_offset } => {
             check_run(src, src_offset, bits)?;
             check_run(dst, dst_offset, bits)?;
-            let length = open_nx(out, "reg_move", REG_MOVE);
-            out.put_u16(bits);
-            out.put_u16(src_offset);
-            out.put_u16(dst_offset);
-            put_header(out, src);
-            put_header(out, dst);
-            length.close_padded(out)
+            write_nx(out, "reg_move", REG_MOVE, |out| {
+                out.put_u16(bits);
+                out.put_u16(src_offset);
+                out.put_u16(dst_offset);
+                put_header(out, src);
+                put_header(out, dst);
+            })
         }
         Action::OutputReg { src, offset, bits, max_len } => {
             Subfield { field: src, offset, bits }.check(64)?;
             let packed = offset_bits(offset, bits);
             if src.sub_experimenter().is_some() {
-                let length = open_nx(out, "output_reg", OUTPUT_REG2);
-                out.put_u16(packed);
-                out.put_u16(max_len);
-                put_header(out, src);
-                return length.close_padded(out);
+                return write_nx(out, "output_reg", OUTPUT_REG2, |out| {
+                    out.put_u16(packed);
+                    out.put_u16(max_len);
+                    put_header(out, src);
+                });
             }
-            let length = open_nx(out, "output_reg", OUTPUT_REG);
-            out.put_u16(packed);
-            out.put_u32(src.sub_header());
-            out.put_u16(max_len);
-            out.put_bytes(0, 6);
-            length.close_padded(out)
+            write_nx(out, "output_reg", OUTPUT_REG, |out| {
+                out.put_u16(packed);
+                out.put_u32(src.sub_header());
+                out.put_u16(max_len);
+                out.put_bytes(0, 6);
+            })
         }
         Action::Conjunction { id, clause, n_clauses } => {
-            let length = open_nx(out, "conjunction", CONJUNCTION);
-            out.put_u8(clause);
-            out.put_u8(n_clauses);
-            out.put_u32(id);
-            length.close_padded(out)
+            write_nx(out, "conjunction", CONJUNCTION, |out| {
+                out.put_u8(clause);
+                out.put_u8(n_clauses);
+                out.put_u32(id);
+            })
         }
-        Action::Note(ref text) => {
-            let length = open_nx(out, "note", NOTE);
+        Action::Note(ref text) => write_nx(out, "note", NOTE, |out| {
             out.put_slice(text);
             out.put_bytes(0, note_padding(text.len()));
-            length.close_padded(out)
-        }
+        }),
         Action::Clone(ref actions) => {
             let length = open_nx(out, "clone", CLONE);
             out.put_bytes(0, 6);
             encode_list(actions, out)?;
             length.close_padded(out)
         }
-        Action::ResubmitCt { port, table } => {
-            let length = open_nx(out, "resubmit", RESUBMIT_TABLE_CT);
+        Action::ResubmitCt { port, table } => write_nx(out, "resubmit", RESUBMIT_TABLE_CT, |out| {
             out.put_u16(port);
             out.put_u8(table);
-            length.close_padded(out)
-        }
-        Action::ResubmitPort(port) => {
-            let length = open_nx(out, "resubmit", RESUBMIT);
+        }),
+        Action::ResubmitPort(port) => write_nx(out, "resubmit", RESUBMIT, |out| {
             out.put_u16(port);
-            length.close_padded(out)
-        }
+        }),
         Action::OutputTrunc { port, max_len } => {
-            let length = open_nx(out, "output_trunc", OUTPUT_TRUNC);
-            out.put_u16(port);
-            out.put_u32(max_len);
-            length.close_padded(out)
+            write_nx(out, "output_trunc", OUTPUT_TRUNC, |out| {
+                out.put_u16(port);
+                out.put_u32(max_len);
+            })
         }
-        Action::SetTunnel(id) => {
-            let length = open_nx(out, "set_tunnel", SET_TUNNEL);
+        Action::SetTunnel(id) => write_nx(out, "set_tunnel", SET_TUNNEL, |out| {
             out.put_u16(0);
             out.put_u32(id);
-            length.close_padded(out)
-        }
-        Action::SetTunnel64(id) => {
-            let length = open_nx(out, "set_tunnel64", SET_TUNNEL64);
+        }),
+        Action::SetTunnel64(id) => write_nx(out, "set_tunnel64", SET_TUNNEL64, |out| {
             out.put_bytes(0, 6);
             out.put_u64(id);
-            length.close_padded(out)
-        }
+        }),
         Action::DecNwTtlIds(ref ids) => {
             let count = u16::try_from(ids.len()).map_err(|_| EncodeError::TooLong {
                 what: "dec_ttl",
                 length: ids.len(),
                 limit: u16::MAX.into(),
             })?;
-            let length = open_nx(out, "dec_ttl", DEC_TTL_CNT_IDS);
-            out.put_u16(count);
-            out.put_u32(0);
-            ids.iter().for_each(|id| out.put_u16(*id));
-            length.close_padded(out)
+            write_nx(out, "dec_ttl", DEC_TTL_CNT_IDS, |out| {
+                out.put_u16(count);
+                out.put_u32(0);
+                ids.iter().for_each(|id| out.put_u16(*id));
+            })
         }
-        Action::FinTimeout { idle, hard } => {
-            let length = open_nx(out, "fin_timeout", FIN_TIMEOUT);
+        Action::FinTimeout { idle, hard } => write_nx(out, "fin_timeout", FIN_TIMEOUT, |out| {
             out.put_u16(idle);
             out.put_u16(hard);
-            length.close_padded(out)
-        }
+        }),
         Action::RegLoad2(ref field) => {
             let length = open_nx(out, "reg_load2", REG_LOAD2);
             field.encode(out)?;
+            length.close_padded(out)
+        }
+        Action::RegLoad2Wide(ref wide) => {
+            let length = open_nx(out, "reg_load2", REG_LOAD2);
+            oxm::encode_wide(wide, true, out)?;
             length.close_padded(out)
         }
         Action::Push(run) => encode_stack(run, "push", STACK_PUSH, out),
@@ -352,7 +343,12 @@ pub(super) fn decode(body: &mut Reader<'_>, depth: u8) -> Result<Option<Action>,
             Some(Action::OutputReg { src, offset, bits, max_len }).filter(encodes)
         }
         (REG_LOAD2, 6..) => {
-            oxm::decode_any(body)?.filter(|_| body.len() < 8).map(Action::RegLoad2).filter(encodes)
+            let carried = oxm::decode_any(body)?.filter(|_| body.len() < 8);
+            let action = carried.map(|carried| match carried {
+                oxm::Carried::Field(field) => Action::RegLoad2(field),
+                oxm::Carried::Wide(wide) => Action::RegLoad2Wide(wide),
+            });
+            action.filter(encodes)
         }
         (ENCAP, 6..) => encap::EncapAction::decode(body)?,
         (DECAP, 6) => encap::decode_decap(body)?,

@@ -77,6 +77,10 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
             head(out, SET_FIELD);
             oxm::encode_exact(field, out)?;
         }
+        Action::SetWideField(wide) => {
+            head(out, SET_FIELD);
+            oxm::encode_wide(wide, false, out)?;
+        }
         _ => return Ok(()),
     }
     length.close_padded(out)
@@ -100,7 +104,10 @@ pub(super) fn decode(typ: u16, body: &mut Reader<'_>) -> Result<Option<Action>, 
         (SET_NW_TTL, 4) => Some(Action::SetNwTtl(body.u8("ttl")?)),
         (DEC_NW_TTL, 4) => Some(Action::DecNwTtl),
         (SET_FIELD, 8..) => {
-            oxm::decode_exact(body)?.filter(|_| body.len() < 8).map(Action::SetField)
+            oxm::decode_exact(body)?.filter(|_| body.len() < 8).map(|carried| match carried {
+                oxm::Carried::Field(field) => Action::SetField(field),
+                oxm::Carried::Wide(wide) => Action::SetWideField(wide),
+            })
         }
         _ => None,
     })

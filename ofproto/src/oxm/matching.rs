@@ -1,5 +1,6 @@
 //! The whole match, in canonical form.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::{BufMut, BytesMut};
@@ -95,9 +96,17 @@ impl Match {
         self
     }
 
-    /// Without tunnel metadata `n`, of whatever length.
-    pub(crate) fn without_tun_metadata(mut self, n: u8) -> Self {
-        self.fields.retain(|f| !matches!(f.field, Field::TunMetadata(m, _) if m == n));
+    /// Whether it says something of tunnel metadata `n`, of whatever length.
+    pub(crate) fn has_tun_metadata(&self, n: u8) -> bool {
+        let is = |field| matches!(field, Field::TunMetadata(m, _) if m == n);
+        self.fields.iter().any(|f| is(f.field)) || self.wide.iter().any(|w| is(w.field()))
+    }
+
+    /// With a TLV that does not fit a [`FieldMatch`].
+    #[must_use]
+    pub fn with_wide(mut self, field: WideField) -> Self {
+        let at = self.wide.partition_point(|wide| *wide < field);
+        self.wide.insert(at, field);
         self
     }
 
@@ -117,7 +126,8 @@ impl Match {
         &self.fields
     }
 
-    /// TLVs too wide for a [`FieldMatch`], as they came. They are written behind all others.
+    /// TLVs too wide for a [`FieldMatch`], as they came. Tunnel metadata is written in its place, all others behind what
+    /// is known.
     pub fn wide_fields(&self) -> &[WideField] {
         &self.wide
     }
@@ -256,21 +266,15 @@ impl Match {
         let length = Length::open(out, "match", 2);
         out.put_u16(OFPMT_OXM);
         out.put_u16(0);
+        let mut wide = self.wide.iter().peekable();
         for field in &self.fields {
+            // Tunnel metadata has its place whatever its length.
+            while let Some(wide) = wide.next_if(|wide| wide.field() < field.field) {
+                wide.encode(out)?;
+            }
             field.encode(out)?;
         }
-        for wide in &self.wide {
-            let [.., stated] = wide.header.to_be_bytes();
-            if usize::from(stated) != wide.payload.len() {
-                return Err(EncodeError::TooLong {
-                    what: "OXM value",
-                    length: wide.payload.len(),
-                    limit: stated.into(),
-                });
-            }
-            out.put_u32(wide.header);
-            out.put_slice(&wide.payload);
-        }
+        wide.try_for_each(|wide| wide.encode(out))?;
         length.close(out)?;
         length.pad(out);
         Ok(())
@@ -292,28 +296,46 @@ impl Match {
         let length_of = |[.., length]: [u8; 4]| 4 + usize::from(length);
         let fields = Vec::with_capacity(tlvs.count_records(4, length_of));
         let mut decoded = Self { fields, wide: Vec::new() };
+        let (whole, mut sorted) = (tlvs.clone(), true);
         while !tlvs.is_empty() {
-            let offset = tlvs.offset();
             match Tlv::decode(&mut tlvs)? {
                 Tlv::Wide(wide) => decoded.wide.push(wide),
-                // OVS drops a zero mask; a value of no bytes is not masked at all.
-                Tlv::Field(field) if field.mask == 0 && !field.is_exact() => {}
-                Tlv::Field(field) => match decoded.fields.last() {
-                    Some(last) if last.field >= field.field => {
-                        match decoded.position(field.field) {
-                            Ok(_) => {
-                                let field = field.field;
-                                return Err(DecodeError::DuplicateField { offset, field });
-                            }
-                            Err(at) => decoded.fields.insert(at, field),
-                        }
-                    }
-                    _ => decoded.fields.push(field),
-                },
+                Tlv::Field(field) if matches_everything(&field) => {}
+                Tlv::Field(field) => {
+                    sorted &= decoded.fields.last().is_none_or(|last| last.field < field.field);
+                    decoded.fields.push(field);
+                }
+            }
+        }
+        if !sorted {
+            // All at once: a peer chooses the order, and one by one would take a time that grows with the square.
+            decoded.fields.sort_by_key(|field| field.field);
+            if !decoded.fields.is_sorted_by(|one, other| one.field < other.field) {
+                return Err(duplicate(whole));
             }
         }
         decoded.wide.sort();
         Ok(decoded)
+    }
+}
+
+/// OVS drops a zero mask; a value of no bytes is not masked at all.
+fn matches_everything(field: &FieldMatch) -> bool {
+    field.mask == 0 && !field.is_exact()
+}
+
+/// The error for a field that stands twice: where it does for the first time.
+fn duplicate(mut tlvs: Reader<'_>) -> DecodeError {
+    let mut seen = BTreeSet::new();
+    loop {
+        let offset = tlvs.offset();
+        match Tlv::decode(&mut tlvs) {
+            Ok(Tlv::Field(field)) if !matches_everything(&field) && !seen.insert(field.field) => {
+                return DecodeError::DuplicateField { offset, field: field.field };
+            }
+            Ok(_) => {}
+            Err(error) => return error,
+        }
     }
 }
 

@@ -98,6 +98,73 @@ pub struct WideField {
     pub payload: Bytes,
 }
 
+impl WideField {
+    /// Tunnel metadata of more than 16 bytes. Value and mask are as long as the field; the mask is left out where all
+    /// bits count and nothing else is said.
+    ///
+    /// Errors: [`EncodeError::NoSuchField`] for `n` above 63 and for a value of 16 bytes or less, which is a
+    /// [`FieldMatch`], or of more than 124; [`EncodeError::TooLong`] for a mask of another length.
+    pub fn tun_metadata(n: u8, value: &[u8], mask: Option<&[u8]>) -> Result<Self, EncodeError> {
+        let bytes = u8::try_from(value.len()).unwrap_or(u8::MAX);
+        let field = Field::TunMetadata(n, bytes);
+        if !field.exists() || bytes <= MAX_VALUE {
+            return Err(EncodeError::NoSuchField { field });
+        }
+        let (header, length) = (field.header() & !0xff, u32::from(bytes));
+        let Some(mask) = mask else {
+            return Ok(Self { header: header | length, payload: Bytes::copy_from_slice(value) });
+        };
+        if mask.len() != value.len() {
+            let (length, limit) = (mask.len(), value.len());
+            return Err(EncodeError::TooLong { what: "mask of tunnel metadata", length, limit });
+        }
+        let value = value.iter().zip(mask).map(|(value, mask)| value & mask);
+        let payload = value.chain(mask.iter().copied()).collect();
+        Ok(Self { header: header | HAS_MASK | (2 * length), payload })
+    }
+
+    /// The field, as the header says; its length is that of the value.
+    pub fn field(&self) -> Field {
+        let [high, low, number, _] = self.header.to_be_bytes();
+        let class = u16::from_be_bytes([high, low]);
+        let (experimenter, value) = match self.payload.split_first_chunk() {
+            Some((head, rest)) if class == CLASS_EXPERIMENTER => {
+                (u32::from_be_bytes(*head), rest.len())
+            }
+            _ => (0, self.payload.len()),
+        };
+        let bytes = if self.is_masked() { value / 2 } else { value };
+        let bytes = u8::try_from(bytes).unwrap_or(u8::MAX);
+        Field::of_match(class, experimenter, number >> 1, bytes)
+    }
+
+    /// Value and mask of tunnel metadata; `None` of any other field, and where value and mask are not of one length.
+    pub fn as_tun_metadata(&self) -> Option<(u8, &[u8], Option<&[u8]>)> {
+        let Field::TunMetadata(n, bytes) = self.field() else { return None };
+        let (value, mask) = self.payload.split_at_checked(bytes.into())?;
+        if !self.is_masked() {
+            return mask.is_empty().then_some((n, value, None));
+        }
+        (mask.len() == value.len()).then_some((n, value, Some(mask)))
+    }
+
+    const fn is_masked(&self) -> bool {
+        self.header & HAS_MASK != 0
+    }
+
+    /// Writes the TLV.
+    pub(super) fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let [.., stated] = self.header.to_be_bytes();
+        if usize::from(stated) != self.payload.len() {
+            let (length, limit) = (self.payload.len(), stated.into());
+            return Err(EncodeError::TooLong { what: "OXM value", length, limit });
+        }
+        out.put_u32(self.header);
+        out.put_slice(&self.payload);
+        Ok(())
+    }
+}
+
 /// A TLV of a match.
 pub(super) enum Tlv {
     Field(FieldMatch),
@@ -149,20 +216,45 @@ pub(crate) fn encode_exact(field: &FieldMatch, out: &mut BytesMut) -> Result<(),
     }
 }
 
-/// Reads the exact TLV a set_field carries; `None` for one that is masked or too wide for a [`FieldMatch`].
-pub(crate) fn decode_exact(reader: &mut Reader<'_>) -> Result<Option<FieldMatch>, DecodeError> {
-    match Tlv::decode(reader)? {
-        Tlv::Field(field) if field.is_exact() => Ok(Some(field)),
-        _ => Ok(None),
+/// Writes tunnel metadata of more than 16 bytes, which a set_field carries without a mask.
+pub(crate) fn encode_wide(
+    wide: &WideField,
+    may_mask: bool,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    let field = wide.field();
+    match wide.as_tun_metadata() {
+        Some((_, _, Some(mask))) if !may_mask => {
+            let mask = mask.iter().fold(0, |mask, byte| mask << 8 | u128::from(*byte));
+            Err(EncodeError::MaskedSetField { field, mask })
+        }
+        Some(_) => wide.encode(out),
+        None => Err(EncodeError::NoSuchField { field }),
     }
 }
 
-/// Reads the TLV of a reg_load2, exact or masked; `None` for one that is too wide for a [`FieldMatch`].
-pub(crate) fn decode_any(reader: &mut Reader<'_>) -> Result<Option<FieldMatch>, DecodeError> {
-    match Tlv::decode(reader)? {
-        Tlv::Field(field) => Ok(Some(field)),
-        Tlv::Wide(_) => Ok(None),
-    }
+/// The one TLV that an action carries.
+pub(crate) enum Carried {
+    /// One that fits.
+    Field(FieldMatch),
+    /// Tunnel metadata of more than 16 bytes.
+    Wide(WideField),
+}
+
+/// Reads the exact TLV a set_field carries; `None` for a masked one, and for one that is too wide and no tunnel metadata.
+pub(crate) fn decode_exact(reader: &mut Reader<'_>) -> Result<Option<Carried>, DecodeError> {
+    Ok(decode_any(reader)?.filter(|carried| match carried {
+        Carried::Field(field) => field.is_exact(),
+        Carried::Wide(wide) => !wide.is_masked(),
+    }))
+}
+
+/// Reads the TLV of a reg_load2, exact or masked; `None` for one that is too wide and no tunnel metadata.
+pub(crate) fn decode_any(reader: &mut Reader<'_>) -> Result<Option<Carried>, DecodeError> {
+    Ok(match Tlv::decode(reader)? {
+        Tlv::Field(field) => Some(Carried::Field(field)),
+        Tlv::Wide(wide) => wide.as_tun_metadata().is_some().then_some(Carried::Wide(wide)),
+    })
 }
 
 /// Reads the header of a field as it stands in a match, without a value; `None` for one with a mask.

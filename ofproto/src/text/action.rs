@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::matching::{write_field, write_value};
+use super::matching::{is_nsh_word, write_big, write_field, write_value};
 use super::parse_action::REASONS;
 use super::{Names, Show, write_c_hex, write_hex};
 use crate::action::link::{BUNDLE_ALGORITHMS, HASH_FIELDS, MULTIPATH_ALGORITHMS};
@@ -12,7 +12,7 @@ use crate::action::{
     learn_flags, packet_type,
 };
 use crate::instruction::Instruction;
-use crate::oxm::{Field, FieldMatch};
+use crate::oxm::{Field, FieldMatch, WideField};
 use crate::types::{DEFAULT_PRIORITY, port};
 
 impl Show for [Instruction] {
@@ -133,9 +133,16 @@ impl Show for Action {
             }
             Self::RegLoad2(field) => {
                 out.write_str("set_field:")?;
-                write_field(out, field, names)?;
+                if is_nsh_word(field.field) && !field.is_exact() {
+                    // Zero has a prefix in a match and none here.
+                    write_c_hex(out, field.value)?;
+                    write!(out, "/{:#x}", field.mask)?;
+                } else {
+                    write_field(out, field, names)?;
+                }
                 write!(out, "->{}", field.field.set_name())
             }
+            Self::SetWideField(wide) | Self::RegLoad2Wide(wide) => show_wide(wide, out),
             Self::Push(run) => write!(out, "push:{run}"),
             Self::Pop(run) => write!(out, "pop:{run}"),
             Self::DeleteField(field) => write!(out, "delete_field:{}", field.set_name()),
@@ -569,4 +576,18 @@ impl Show for ControllerAction {
         write_parts(out, &parts)?;
         out.write_char(')')
     }
+}
+
+/// The setting of tunnel metadata of more than 16 bytes.
+fn show_wide(wide: &WideField, out: &mut dyn fmt::Write) -> fmt::Result {
+    let Some((_, value, mask)) = wide.as_tun_metadata() else {
+        return write!(out, "set_field:?->{}", wide.field().set_name());
+    };
+    out.write_str("set_field:")?;
+    write_big(out, value)?;
+    if let Some(mask) = mask {
+        out.write_char('/')?;
+        write_big(out, mask)?;
+    }
+    write!(out, "->{}", wide.field().set_name())
 }

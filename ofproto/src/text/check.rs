@@ -207,8 +207,15 @@ impl Packet {
 
     /// Checks that an action may use a field.
     fn check_field(&self, field: Field) -> Result<(), ParseError> {
-        let l2 =
-            matches!(field, Field::EthSrc | Field::EthDst | Field::EthType | Field::NxmVlanTci);
+        let l2 = matches!(
+            field,
+            Field::EthSrc
+                | Field::EthDst
+                | Field::EthType
+                | Field::NxmVlanTci
+                | Field::VlanVid
+                | Field::VlanPcp
+        );
         if l2 && !self.ethernet {
             return Err(missing(
                 field,
@@ -259,8 +266,10 @@ fn check_in_set(action: &Action) -> Result<(), ParseError> {
             | Action::DecNwTtlIds(_)
             | Action::DecNshTtl
             | Action::SetField(_)
+            | Action::SetWideField(_)
             | Action::RegLoad { .. }
             | Action::RegLoad2(_)
+            | Action::RegLoad2Wide(_)
             | Action::RegMove { .. }
             | Action::SetTunnel(_)
             | Action::SetTunnel64(_)
@@ -354,6 +363,7 @@ fn check_action(action: &Action, packet: &mut Packet) -> Result<(), ParseError> 
             Ok(())
         }
         Action::RegLoad2(set) => packet.check_field(set.field),
+        Action::SetWideField(set) | Action::RegLoad2Wide(set) => packet.check_field(set.field()),
         Action::RegMove { src, dst, .. } => {
             packet.check_field(*src)?;
             packet.check_field(*dst)

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::parse_match::needs_ethernet;
 use super::{Names, Show, write_c_hex, write_hex};
 use crate::oxm::{
-    Field, FieldMatch, Format, Match, ct_state, eth_type, ip_proto, tcp_flags, tun_flags,
+    Field, FieldMatch, Format, Match, WideField, ct_state, eth_type, ip_proto, tcp_flags, tun_flags,
 };
 use crate::types::MacAddr;
 
@@ -161,15 +161,7 @@ impl Show for Match {
         printed.erspan()?;
         let rest = [Field::TunGtpuFlags, Field::TunGtpuMsgtype, Field::TunFlags];
         rest.iter().try_for_each(|field| printed.field(*field))?;
-        for field in self.fields() {
-            if let Field::TunMetadata(_, bytes) = field.field {
-                if bytes == 0 {
-                    printed.list.item()?.write_str(&field.field.name())?;
-                } else {
-                    printed.list.field(field)?;
-                }
-            }
-        }
+        printed.tun_metadata()?;
         let rest = [Field::Metadata, Field::InPort, Field::NxmInPort];
         rest.iter().try_for_each(|field| printed.field(*field))?;
         printed.vlan()?;
@@ -200,7 +192,7 @@ impl Show for Match {
                 printed.list.field(field)?;
             }
         }
-        for wide in self.wide_fields() {
+        for wide in self.wide_fields().iter().filter(|wide| wide.as_tun_metadata().is_none()) {
             write!(list.item()?, "unknown({:#010x},", wide.header)?;
             write_hex(list.out, &wide.payload, "")?;
             list.out.write_char(')')?;
@@ -258,6 +250,24 @@ impl Printed<'_, '_, '_> {
         }
     }
 
+    /// Tunnel metadata, of whatever length.
+    fn tun_metadata(&mut self) -> fmt::Result {
+        let wide = self.match_.wide_fields().iter().filter_map(WideField::as_tun_metadata);
+        let mut wide = wide.peekable();
+        for field in self.match_.fields() {
+            let Field::TunMetadata(n, bytes) = field.field else { continue };
+            while let Some((n, value, mask)) = wide.next_if(|(before, ..)| *before < n) {
+                write_wide(self.list.item()?, n, value, mask)?;
+            }
+            if bytes == 0 {
+                self.list.item()?.write_str(&field.field.name())?;
+            } else {
+                self.list.field(field)?;
+            }
+        }
+        wide.try_for_each(|(n, value, mask)| write_wide(self.list.item()?, n, value, mask))
+    }
+
     /// The fields of an ERSPAN header, which depend on its version.
     fn erspan(&mut self) -> fmt::Result {
         self.field(Field::TunErspanVer)?;
@@ -304,6 +314,37 @@ impl Printed<'_, '_, '_> {
         match mask {
             0xffff => write!(out, "vlan_tci={tci:#06x}"),
             _ => write!(out, "vlan_tci={tci:#06x}/{mask:#06x}"),
+        }
+    }
+}
+
+/// Writes tunnel metadata of more than 16 bytes in a match.
+fn write_wide(out: &mut dyn fmt::Write, n: u8, value: &[u8], mask: Option<&[u8]>) -> fmt::Result {
+    write!(out, "tun_metadata{n}")?;
+    let Some(mask) = mask else {
+        out.write_char('=')?;
+        return write_big(out, value);
+    };
+    // As with shorter ones: that it is there, and no more; bytes that do not count are not there for the text.
+    let counted = mask.iter().position(|byte| *byte != 0);
+    let Some(from) = counted else { return Ok(()) };
+    out.write_char('=')?;
+    write_big(out, value)?;
+    if mask.get(from..).is_some_and(|rest| rest.iter().all(|byte| *byte == 0xff)) {
+        return Ok(());
+    }
+    out.write_char('/')?;
+    write_big(out, mask)
+}
+
+/// Writes a number of many bytes in hexadecimal; zero without a prefix.
+pub(super) fn write_big(out: &mut dyn fmt::Write, bytes: &[u8]) -> fmt::Result {
+    let mut rest = bytes.iter().skip_while(|byte| **byte == 0);
+    match rest.next() {
+        None => out.write_char('0'),
+        Some(first) => {
+            write!(out, "{first:#x}")?;
+            rest.try_for_each(|byte| write!(out, "{byte:02x}"))
         }
     }
 }
@@ -385,7 +426,7 @@ pub(super) fn write_field(
 }
 
 /// Fields whose zero OVS writes `0x0`.
-const fn is_nsh_word(field: Field) -> bool {
+pub(super) const fn is_nsh_word(field: Field) -> bool {
     matches!(field, Field::NshSpi | Field::NshC1 | Field::NshC2 | Field::NshC3 | Field::NshC4)
 }
 

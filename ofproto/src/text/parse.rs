@@ -36,6 +36,12 @@ pub enum ParseError {
         /// The value.
         value: String,
     },
+    /// A field that a match can have only once.
+    #[error("field {name:?} stands twice")]
+    Twice {
+        /// The field.
+        name: String,
+    },
     /// A field whose meaning hangs on a protocol the match does not name.
     #[error("field {name:?} needs a protocol in the match")]
     NoProtocol {
@@ -557,15 +563,25 @@ pub(super) fn number<T: TryFrom<u128>>(name: &str, value: Option<&str>) -> Resul
 
 /// A number of 64 bits; -1 is all ones.
 pub(super) fn integer64(text: &str) -> Option<u64> {
-    if let Some(negative) = text.strip_prefix('-') {
-        let value = u64::try_from(integer(negative)?).ok()?;
-        return Some(value.wrapping_neg());
-    }
-    u64::try_from(integer(text)?).ok()
+    integer(text).and_then(|number| u64::try_from(number).ok())
 }
 
-/// A number as C reads it: decimal, hexadecimal behind `0x`, octal behind `0`.
+/// A number as C reads it: decimal, hexadecimal behind `0x`, octal behind `0`. Behind a sign, and of decimal digits, it
+/// has 64 bits; a negative one is counted back from 2^64, as `strtoull` does: `-1` is all ones of 64 bits.
 pub(super) fn integer(text: &str) -> Option<u128> {
+    let short = |number: &u128| *number <= u64::MAX.into();
+    if let Some(digits) = text.strip_prefix('-') {
+        let number = u64::try_from(unsigned(digits)?).ok()?;
+        return Some(number.wrapping_neg().into());
+    }
+    match text.strip_prefix('+') {
+        Some(digits) => unsigned(digits).filter(short),
+        None => unsigned(text),
+    }
+}
+
+/// A number without a sign.
+fn unsigned(text: &str) -> Option<u128> {
     let digits = |text: &str, radix| {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
         if plain { u128::from_str_radix(text, radix).ok() } else { None }

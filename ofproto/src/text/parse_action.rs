@@ -1,18 +1,20 @@
 //! Reading actions and instructions. Source: ovs-actions(7); what it leaves open, from the answers of ovs-ofctl 3.1.0.
 
-use std::net::IpAddr;
+mod extension;
+mod learn;
+mod nat;
 
 use bytes::Bytes;
 
+pub(super) use extension::REASONS;
+use extension::{bundle, controller, decap, encap, multipath, sample};
+use learn::learn;
+use nat::nat;
+
 use super::Names;
 use super::parse::{Pair, ParseError, integer, integer64, pairs, read_group};
-use super::parse_match::{parse_masked, parse_prefixed, tun_metadata};
-use crate::action::link::{BUNDLE_ALGORITHMS, HASH_FIELDS, MULTIPATH_ALGORITHMS};
-use crate::action::{
-    Action, BundleAction, ControllerAction, CtAction, EncapAction, EncapProperty, LearnAction,
-    LearnSource, LearnSpec, LearnTarget, MultipathAction, NatAction, NatRange, SampleAction,
-    Subfield, immediate_len, learn_flags, packet_type,
-};
+use super::parse_match::{parse_masked, tun_metadata, wide_metadata};
+use crate::action::{Action, CtAction, Subfield};
 use crate::instruction::Instruction;
 use crate::oxm::{Field, FieldMatch, Match, ip_proto, ones};
 use crate::types::{MacAddr, port};
@@ -230,6 +232,12 @@ impl Context<'_> {
             "load" => {
                 let (value, dst) = argument.split_once("->").ok_or_else(refuse)?;
                 let dst = self.writable(dst)?;
+                if let (true, Field::TunMetadata(n, _)) = (dst.is_whole(), dst.field)
+                    && let Some(wide) = wide_metadata(n, value)
+                {
+                    out.push(Action::RegLoad2Wide(wide));
+                    return Ok(());
+                }
                 let value = unsigned::<u128>(value).ok_or_else(refuse)?;
                 if value > ones(dst.bits) {
                     return Err(refuse());
@@ -330,6 +338,13 @@ impl Context<'_> {
         let field = Field::from_action_name(name)
             .ok_or_else(|| ParseError::UnknownField { name: name.to_owned() })?;
         self.check_writable(field)?;
+        if let Field::TunMetadata(n, _) = field
+            && let Some(wide) = wide_metadata(n, value)
+        {
+            let masked = wide.as_tun_metadata().is_some_and(|(_, _, mask)| mask.is_some());
+            out.push(if masked { Action::RegLoad2Wide(wide) } else { Action::SetWideField(wide) });
+            return Ok(());
+        }
         let (field, value, mask) = parse_masked(field, value, self.names).ok_or_else(refuse)?;
         let exact = field.exact_mask();
         if value > exact || mask > exact {
@@ -534,304 +549,4 @@ fn hex(text: &str) -> Option<Bytes> {
         _ => None,
     });
     bytes.collect::<Option<Vec<u8>>>().map(Bytes::from)
-}
-
-/// Reasons of a packet-in by name. Source: ovs-actions(7), "The controller action".
-pub(super) const REASONS: [&str; 6] =
-    ["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out"];
-
-fn controller(argument: &str) -> Result<Option<Action>, ParseError> {
-    if argument.bytes().all(|b| b.is_ascii_digit()) {
-        let max_len = if argument.is_empty() { Some(u16::MAX) } else { unsigned(argument) };
-        return Ok(max_len.map(|max_len| Action::Output { port: port::CONTROLLER, max_len }));
-    }
-    let mut action = ControllerAction::default();
-    for pair in pairs(argument) {
-        let Pair { key, value, .. } = pair?;
-        let refuse = || refused("controller", &format!("{key}={value}"));
-        match key {
-            "max_len" => action.max_len = unsigned(value).ok_or_else(refuse)?,
-            "id" => action.controller_id = unsigned(value).ok_or_else(refuse)?,
-            "reason" => {
-                let reason = REASONS.iter().position(|name| *name == value);
-                let reason = reason.and_then(|reason| u8::try_from(reason).ok());
-                action.reason = reason.ok_or_else(refuse)?;
-            }
-            "userdata" => {
-                let data = hex(value).ok_or_else(refuse)?;
-                action.userdata = Some(data).filter(|data| !data.is_empty());
-            }
-            "pause" => action.pause = true,
-            "meter_id" => {
-                action.meter = Some(unsigned(value).ok_or_else(refuse)?).filter(|id| *id != 0);
-            }
-            _ => return Err(refuse()),
-        }
-    }
-    let plain = ControllerAction { max_len: action.max_len, ..ControllerAction::default() };
-    Ok(Some(if action == plain {
-        Action::Output { port: port::CONTROLLER, max_len: action.max_len }
-    } else {
-        Action::Controller(action)
-    }))
-}
-
-/// The number of a name in a list.
-fn named(names: &[&str], name: &str) -> Option<u16> {
-    names.iter().position(|n| *n == name).and_then(|n| u16::try_from(n).ok())
-}
-
-fn multipath(argument: &str) -> Option<Action> {
-    let words: Vec<&str> = parts(argument).collect();
-    let [fields, basis, algorithm, links, arg, dst] = words.as_slice() else { return None };
-    let dst = subfield(dst).filter(|dst| !dst.field.is_read_only())?;
-    let links: u32 = unsigned(links)?;
-    let max_link = u16::try_from(links.checked_sub(1)?).ok()?;
-    if dst.bits < 16 && u32::from(max_link) >> dst.bits != 0 {
-        return None;
-    }
-    Some(Action::Multipath(MultipathAction {
-        fields: named(&HASH_FIELDS, fields)?,
-        basis: unsigned(basis)?,
-        algorithm: named(&MULTIPATH_ALGORITHMS, algorithm)?,
-        max_link,
-        arg: unsigned(arg)?,
-        dst,
-    }))
-}
-
-fn bundle(argument: &str, load: bool, names: &Names) -> Option<Action> {
-    let (head, members) = ["members:", "slaves:"].iter().find_map(|m| argument.split_once(m))?;
-    let words: Vec<&str> = parts(head).collect();
-    let (fields, basis, algorithm, dst) = match (words.as_slice(), load) {
-        ([fields, basis, algorithm, "ofport"], false) => (fields, basis, algorithm, None),
-        ([fields, basis, algorithm, "ofport", dst], true) => {
-            let dst = subfield(dst).filter(|dst| !dst.field.is_read_only() && dst.bits >= 16)?;
-            (fields, basis, algorithm, Some(dst))
-        }
-        _ => return None,
-    };
-    let member = |name: &str| names.read_port(name).and_then(port::to_u16);
-    Some(Action::Bundle(BundleAction {
-        algorithm: named(&BUNDLE_ALGORITHMS, algorithm)?,
-        fields: named(&HASH_FIELDS, fields)?,
-        basis: unsigned(basis)?,
-        dst,
-        members: parts(members).map(member).collect::<Option<_>>()?,
-    }))
-}
-
-fn sample(argument: &str, names: &Names) -> Result<Option<Action>, ParseError> {
-    let mut sample = SampleAction {
-        probability: 0,
-        collector_set_id: 0,
-        obs_domain_id: 0,
-        obs_point_id: 0,
-        sampling_port: None,
-        direction: 0,
-    };
-    for pair in pairs(argument) {
-        let Pair { key, value, .. } = pair?;
-        let refuse = || refused("sample", &format!("{key}={value}"));
-        match key {
-            "probability" => sample.probability = unsigned(value).ok_or_else(refuse)?,
-            "collector_set_id" => sample.collector_set_id = unsigned(value).ok_or_else(refuse)?,
-            "obs_domain_id" => sample.obs_domain_id = unsigned(value).ok_or_else(refuse)?,
-            "obs_point_id" => sample.obs_point_id = unsigned(value).ok_or_else(refuse)?,
-            "sampling_port" => {
-                let port = names.read_port(value).and_then(port::to_u16).ok_or_else(refuse)?;
-                sample.sampling_port = Some(port).filter(|port| *port != 0xffff);
-            }
-            "ingress" => sample.direction = 1,
-            "egress" => sample.direction = 2,
-            _ => return Err(refuse()),
-        }
-    }
-    Ok((sample.probability > 0).then_some(Action::Sample(sample)))
-}
-
-fn encap(argument: &str) -> Result<Option<Action>, ParseError> {
-    let mut all = pairs(argument);
-    let Some(header) = all.next().transpose()? else { return Ok(None) };
-    let packet_type = match header.key {
-        "ethernet" => packet_type::ETHERNET,
-        "nsh" => packet_type::NSH,
-        "mpls" => packet_type::MPLS,
-        "mpls_mc" => packet_type::MPLS_MCAST,
-        _ => return Ok(None),
-    };
-    let mut properties = Vec::new();
-    for pair in pairs(header.value) {
-        let Pair { key, value, .. } = pair?;
-        let refuse = || refused("encap", &format!("{key}={value}"));
-        match key {
-            "md_type" if packet_type == packet_type::NSH => {
-                let md_type =
-                    unsigned(value).filter(|md| matches!(md, 1 | 2)).ok_or_else(refuse)?;
-                properties.push(EncapProperty::NshMdType(md_type));
-            }
-            "tlv" if packet_type == packet_type::NSH => {
-                let words: Vec<&str> = parts(value).collect();
-                let [class, typ, data] = words.as_slice() else { return Err(refuse()) };
-                let data = data.strip_prefix("0x").and_then(hex).filter(|data| data.len() <= 124);
-                properties.push(EncapProperty::NshTlv {
-                    class: unsigned(class).ok_or_else(refuse)?,
-                    typ: unsigned(typ).ok_or_else(refuse)?,
-                    value: data.ok_or_else(refuse)?,
-                });
-            }
-            _ => return Err(refuse()),
-        }
-    }
-    let alone = all.next().is_none();
-    Ok(alone.then_some(Action::Encap(EncapAction { packet_type, properties })))
-}
-
-fn decap(argument: &str) -> Result<Option<Action>, ParseError> {
-    let mut all = pairs(argument);
-    let Some(pair) = all.next().transpose()? else {
-        return Ok(Some(Action::Decap(packet_type::USE_NEXT_PROTO)));
-    };
-    if pair.key != "packet_type" || all.next().is_some() {
-        return Ok(None);
-    }
-    let (mut space, mut typ) = (None, None);
-    for pair in pairs(pair.value) {
-        let pair = pair?;
-        match pair.key {
-            "ns" => space = unsigned::<u16>(pair.value),
-            "type" => typ = unsigned::<u16>(pair.value),
-            _ => return Ok(None),
-        }
-    }
-    Ok(space.zip(typ).map(|(space, typ)| Action::Decap(u32::from(space) << 16 | u32::from(typ))))
-}
-
-fn learn(argument: &str, names: &Names) -> Result<Option<Action>, ParseError> {
-    let mut learn = LearnAction::default();
-    for pair in pairs(argument) {
-        let Pair { key, value, .. } = pair?;
-        let refuse = || refused("learn", &format!("{key}={value}"));
-        match key {
-            "table" => {
-                let table = names.read_table(value).filter(|table| *table != 0xff);
-                learn.table = table.ok_or_else(refuse)?;
-            }
-            "idle_timeout" => learn.idle_timeout = unsigned(value).ok_or_else(refuse)?,
-            "hard_timeout" => learn.hard_timeout = unsigned(value).ok_or_else(refuse)?,
-            "fin_idle_timeout" => learn.fin_idle_timeout = unsigned(value).ok_or_else(refuse)?,
-            "fin_hard_timeout" => learn.fin_hard_timeout = unsigned(value).ok_or_else(refuse)?,
-            "priority" => learn.priority = unsigned(value).ok_or_else(refuse)?,
-            "cookie" => learn.cookie = integer64(value).ok_or_else(refuse)?,
-            "send_flow_rem" => learn.flags |= learn_flags::SEND_FLOW_REM,
-            "delete_learned" => learn.flags |= learn_flags::DELETE_LEARNED,
-            "limit" => learn.limit = unsigned(value).ok_or_else(refuse)?,
-            "result_dst" => {
-                let result =
-                    subfield(value).filter(|run| run.bits == 1 && !run.field.is_read_only());
-                learn.result = Some(result.ok_or_else(refuse)?);
-            }
-            _ => learn.specs.push(learn_spec(key, value, names).ok_or_else(refuse)?),
-        }
-    }
-    Ok(Some(Action::Learn(learn)))
-}
-
-fn learn_spec(key: &str, value: &str, names: &Names) -> Option<LearnSpec> {
-    let source = |run: Subfield| LearnSource::Field(run.field, run.offset);
-    match key {
-        "load" => {
-            let (from, dst) = value.split_once("->")?;
-            let dst = subfield(dst).filter(|dst| !dst.field.is_read_only())?;
-            let source = match subfield(from) {
-                Some(from) if from.bits == dst.bits => source(from),
-                Some(_) => return None,
-                None => immediate(unsigned(from)?, dst.bits)?,
-            };
-            let target = LearnTarget::Load(dst.field, dst.offset);
-            return Some(LearnSpec { bits: dst.bits, source, target });
-        }
-        "output" => {
-            let from = subfield(value)?;
-            let target = LearnTarget::Output;
-            return Some(LearnSpec { bits: from.bits, source: source(from), target });
-        }
-        _ => {}
-    }
-    let whole = Field::from_action_name(key).filter(|_| !key.contains('['));
-    let dst = whole.map(Subfield::whole).or_else(|| subfield(key))?;
-    let target = LearnTarget::Match(dst.field, dst.offset);
-    let from = if value.is_empty() { Some(dst) } else { subfield(value) };
-    let source = match (from, whole) {
-        (Some(from), _) if from.bits == dst.bits => source(from),
-        (Some(_), _) => return None,
-        (None, Some(field)) => {
-            let (value, mask) = parse_prefixed(field, value, names)?;
-            immediate(Some(value).filter(|_| mask == field.exact_mask())?, dst.bits)?
-        }
-        (None, None) => immediate(unsigned(value)?, dst.bits)?,
-    };
-    Some(LearnSpec { bits: dst.bits, source, target })
-}
-
-/// A number as the bytes of a learn, if it fits its bits.
-fn immediate(value: u128, bits: u16) -> Option<LearnSource> {
-    if value > ones(bits) {
-        return None;
-    }
-    let length = immediate_len(bits);
-    let bytes = value.to_be_bytes();
-    let mut all = vec![0; length.saturating_sub(bytes.len())];
-    all.extend(bytes.get(bytes.len().saturating_sub(length)..)?);
-    Some(LearnSource::Immediate(all.into()))
-}
-
-fn nat(argument: &str) -> Option<NatAction> {
-    let mut nat = NatAction::default();
-    for item in argument.split(',').filter(|item| !item.is_empty()) {
-        let (key, value) = item.split_once('=').unwrap_or((item, ""));
-        match key {
-            "src" | "dst" => {
-                nat.flags |= if key == "src" { 1 } else { 2 };
-                if !value.is_empty() {
-                    (nat.addresses, nat.ports) = nat_range(value)?;
-                    // An address of zeros is none to OVS.
-                    nat.addresses =
-                        nat.addresses.filter(|r| r.last.is_some() || !r.first.is_unspecified());
-                }
-            }
-            "persistent" => nat.flags |= 4,
-            "hash" => nat.flags |= 8,
-            "random" => nat.flags |= 0x10,
-            _ => return None,
-        }
-    }
-    Some(nat)
-}
-
-type Ports = (u16, Option<u16>);
-
-/// `A`, `A-B`, `A:p`, `A-B:p-q`; IPv6 addresses stand in brackets where ports follow.
-fn nat_range(text: &str) -> Option<(Option<NatRange>, Option<Ports>)> {
-    if let Some(range) = address_range(text) {
-        return Some((Some(range), None));
-    }
-    let (addresses, ports) = text.rsplit_once(':')?;
-    let addresses = if addresses.is_empty() { None } else { Some(address_range(addresses)?) };
-    let ports = match ports.split_once('-') {
-        Some((first, last)) => (unsigned(first)?, Some(unsigned(last)?)),
-        None => (unsigned(ports)?, None),
-    };
-    Some((addresses, Some(ports)))
-}
-
-/// `A` or `A-B`, with or without brackets.
-fn address_range(text: &str) -> Option<NatRange> {
-    let address = |text: &str| -> Option<IpAddr> {
-        text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text).parse().ok()
-    };
-    Some(match text.split_once('-') {
-        Some((first, last)) => NatRange { first: address(first)?, last: Some(address(last)?) },
-        None => NatRange { first: address(text)?, last: None },
-    })
 }

@@ -6,7 +6,8 @@ use super::Names;
 use super::parse::{ParseError, bad, integer, required};
 use super::parse_action::subfield;
 use crate::oxm::{
-    Field, Format, Match, Prerequisite, ct_state, eth_type, ip_proto, tcp_flags, tun_flags,
+    Field, Format, Match, Prerequisite, WideField, ct_state, eth_type, ip_proto, tcp_flags,
+    tun_flags,
 };
 use crate::types::MacAddr;
 
@@ -98,7 +99,7 @@ fn parse_word(
         // That there is such an option, whatever it says.
         let n = n.parse().ok().filter(|n| *n < 64);
         let n = n.ok_or_else(|| ParseError::UnknownField { name: key.to_owned() })?;
-        return Ok(match_.with_present(Field::TunMetadata(n, 0)));
+        return once(match_, key, n).map(|match_| match_.with_present(Field::TunMetadata(n, 0)));
     }
     let text = required(key, value)?;
     let refuse = || bad(key, text);
@@ -240,6 +241,14 @@ fn field_of(key: &str, match_: &Match, kind: Kind) -> Result<Field, ParseError> 
     }
 }
 
+/// Of tunnel metadata, ovs-ofctl takes only one word for each option.
+fn once(match_: Match, key: &str, n: u8) -> Result<Match, ParseError> {
+    if match_.has_tun_metadata(n) {
+        return Err(ParseError::Twice { name: key.to_owned() });
+    }
+    Ok(match_)
+}
+
 fn set(
     match_: Match,
     key: &str,
@@ -247,6 +256,11 @@ fn set(
     text: &str,
     names: &Names,
 ) -> Result<Match, ParseError> {
+    if let Field::TunMetadata(n, _) = field
+        && let Some(wide) = wide_metadata(n, text)
+    {
+        return once(match_, key, n).map(|match_| match_.with_wide(wide));
+    }
     let (field, value, mask) = parse_masked(field, text, names).ok_or_else(|| bad(key, text))?;
     let limit = field.exact_mask();
     let maskable = field.info().is_none_or(|info| info.maskable);
@@ -254,8 +268,7 @@ fn set(
         return Err(bad(key, text));
     }
     if let Field::TunMetadata(n, _) = field {
-        // Its length is a part of the field here, so that another length is not another field.
-        let match_ = match_.without_tun_metadata(n);
+        let match_ = once(match_, key, n)?;
         return Ok(match_.with_present_masked(field, value, mask));
     }
     if field.has_value_as_mask() {
@@ -267,6 +280,43 @@ fn set(
         return Ok(match_.with_masked(field, value, value));
     }
     Ok(match_.with_masked(field, value, mask))
+}
+
+/// Bytes of tunnel metadata, at most.
+const LONGEST_METADATA: usize = 124;
+
+/// Tunnel metadata of more than 16 bytes, with or without a mask; `None` for any other text.
+pub(super) fn wide_metadata(n: u8, text: &str) -> Option<WideField> {
+    let (value, mask) = match text.split_once('/') {
+        None => (big_endian(text)?, None),
+        Some((value, mask)) => (big_endian(value)?, Some(big_endian(mask)?)),
+    };
+    let bytes = value.len().max(mask.as_ref().map_or(0, Vec::len));
+    let padded = |number: Vec<u8>| [vec![0; bytes.saturating_sub(number.len())], number].concat();
+    let (value, mask) = (padded(value), mask.map(padded));
+    // Only a mask that covers the longest option whole is none.
+    let mask =
+        mask.filter(|mask| bytes < LONGEST_METADATA || mask.iter().any(|byte| *byte != 0xff));
+    WideField::tun_metadata(n, &value, mask.as_deref()).ok()
+}
+
+/// The bytes of a number, without zeros before it, at most as many as tunnel metadata has.
+fn big_endian(text: &str) -> Option<Vec<u8>> {
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let Some(hex) = hex.filter(|hex| !hex.is_empty()) else {
+        let bytes = integer(text)?.to_be_bytes();
+        return Some(bytes.into_iter().skip_while(|byte| *byte == 0).collect());
+    };
+    let digits = hex.trim_start_matches('0');
+    if digits.len() > 2 * LONGEST_METADATA {
+        return None;
+    }
+    let digits = digits.chars().rev().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()));
+    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
+    let byte = |pair: &[u8]| pair.iter().rev().fold(0, |byte, digit| byte << 4 | digit);
+    let mut bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+    bytes.reverse();
+    Some(bytes)
 }
 
 /// Tunnel metadata of as many bytes as hold a number.
