@@ -13,7 +13,7 @@ pub use matching::Match;
 pub(crate) use table::{CLASS_EXPERIMENTER, ones};
 pub use table::{Field, FieldInfo, Format, Prerequisite};
 pub(crate) use tlv::{Carried, decode_any, decode_exact, decode_header, encode_exact, encode_wide};
-pub use tlv::{FieldMatch, WideField};
+pub use tlv::{FieldMatch, TunMetadata, WideField};
 
 /// Bits of `ct_state`. Source: ovs-fields(7), "Connection Tracking Fields".
 pub mod ct_state {

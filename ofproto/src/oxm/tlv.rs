@@ -98,6 +98,17 @@ pub struct WideField {
     pub payload: Bytes,
 }
 
+/// What a [`WideField`] says of tunnel metadata.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TunMetadata<'a> {
+    /// Which option, 0 to 63.
+    pub n: u8,
+    /// Its value, as many bytes as it has.
+    pub value: &'a [u8],
+    /// Ones where the value counts, as many bytes; `None` where all do.
+    pub mask: Option<&'a [u8]>,
+}
+
 impl WideField {
     /// Tunnel metadata of more than 16 bytes. Value and mask are as long as the field; the mask is left out where all
     /// bits count and nothing else is said.
@@ -139,13 +150,14 @@ impl WideField {
     }
 
     /// Value and mask of tunnel metadata; `None` of any other field, and where value and mask are not of one length.
-    pub fn as_tun_metadata(&self) -> Option<(u8, &[u8], Option<&[u8]>)> {
+    pub fn as_tun_metadata(&self) -> Option<TunMetadata<'_>> {
         let Field::TunMetadata(n, bytes) = self.field() else { return None };
         let (value, mask) = self.payload.split_at_checked(bytes.into())?;
         if !self.is_masked() {
-            return mask.is_empty().then_some((n, value, None));
+            return mask.is_empty().then_some(TunMetadata { n, value, mask: None });
         }
-        (mask.len() == value.len()).then_some((n, value, Some(mask)))
+        let mask = Some(mask).filter(|mask| mask.len() == value.len());
+        mask.map(|mask| TunMetadata { n, value, mask: Some(mask) })
     }
 
     const fn is_masked(&self) -> bool {
@@ -224,7 +236,7 @@ pub(crate) fn encode_wide(
 ) -> Result<(), EncodeError> {
     let field = wide.field();
     match wide.as_tun_metadata() {
-        Some((_, _, Some(mask))) if !may_mask => {
+        Some(TunMetadata { mask: Some(mask), .. }) if !may_mask => {
             let mask = mask.iter().fold(0, |mask, byte| mask << 8 | u128::from(*byte));
             Err(EncodeError::MaskedSetField { field, mask })
         }

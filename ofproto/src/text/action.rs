@@ -12,7 +12,7 @@ use crate::action::{
     learn_flags, packet_type,
 };
 use crate::instruction::Instruction;
-use crate::oxm::{Field, FieldMatch, WideField};
+use crate::oxm::{Field, FieldMatch, TunMetadata, WideField};
 use crate::types::{DEFAULT_PRIORITY, port};
 
 impl Show for [Instruction] {
@@ -580,7 +580,7 @@ impl Show for ControllerAction {
 
 /// The setting of tunnel metadata of more than 16 bytes.
 fn show_wide(wide: &WideField, out: &mut dyn fmt::Write) -> fmt::Result {
-    let Some((_, value, mask)) = wide.as_tun_metadata() else {
+    let Some(TunMetadata { value, mask, .. }) = wide.as_tun_metadata() else {
         return write!(out, "set_field:?->{}", wide.field().set_name());
     };
     out.write_str("set_field:")?;

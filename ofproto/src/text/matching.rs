@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::parse_match::needs_ethernet;
 use super::{Names, Show, write_c_hex, write_hex};
 use crate::oxm::{
-    Field, FieldMatch, Format, Match, WideField, ct_state, eth_type, ip_proto, tcp_flags, tun_flags,
+    Field, FieldMatch, Format, Match, TunMetadata, WideField, ct_state, eth_type, ip_proto,
+    tcp_flags, tun_flags,
 };
 use crate::types::MacAddr;
 
@@ -256,8 +257,8 @@ impl Printed<'_, '_, '_> {
         let mut wide = wide.peekable();
         for field in self.match_.fields() {
             let Field::TunMetadata(n, bytes) = field.field else { continue };
-            while let Some((n, value, mask)) = wide.next_if(|(before, ..)| *before < n) {
-                write_wide(self.list.item()?, n, value, mask)?;
+            while let Some(wide) = wide.next_if(|wide| wide.n < n) {
+                write_wide(self.list.item()?, wide)?;
             }
             if bytes == 0 {
                 self.list.item()?.write_str(&field.field.name())?;
@@ -265,7 +266,7 @@ impl Printed<'_, '_, '_> {
                 self.list.field(field)?;
             }
         }
-        wide.try_for_each(|(n, value, mask)| write_wide(self.list.item()?, n, value, mask))
+        wide.try_for_each(|wide| write_wide(self.list.item()?, wide))
     }
 
     /// The fields of an ERSPAN header, which depend on its version.
@@ -319,7 +320,8 @@ impl Printed<'_, '_, '_> {
 }
 
 /// Writes tunnel metadata of more than 16 bytes in a match.
-fn write_wide(out: &mut dyn fmt::Write, n: u8, value: &[u8], mask: Option<&[u8]>) -> fmt::Result {
+fn write_wide(out: &mut dyn fmt::Write, wide: TunMetadata<'_>) -> fmt::Result {
+    let TunMetadata { n, value, mask } = wide;
     write!(out, "tun_metadata{n}")?;
     let Some(mask) = mask else {
         out.write_char('=')?;

@@ -341,7 +341,7 @@ impl Context<'_> {
         if let Field::TunMetadata(n, _) = field
             && let Some(wide) = wide_metadata(n, value)
         {
-            let masked = wide.as_tun_metadata().is_some_and(|(_, _, mask)| mask.is_some());
+            let masked = wide.as_tun_metadata().is_some_and(|wide| wide.mask.is_some());
             out.push(if masked { Action::RegLoad2Wide(wide) } else { Action::SetWideField(wide) });
             return Ok(());
         }
