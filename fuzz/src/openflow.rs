@@ -151,13 +151,14 @@ impl Tlv {
             && self.mask.as_ref().is_some_and(|mask| mask.iter().all(|byte| *byte == 0))
     }
 
-    /// Clears the bits outside of the mask, and drops a mask of ones alone. Of opaque ones nothing is known.
+    /// Clears the bits outside of the mask, and drops a mask of ones alone, but not one of no bits, which says that the
+    /// field has no value. Of opaque ones nothing is known.
     fn settle(&mut self) {
         let Some(mask) = self.mask.take_if(|_| !self.opaque) else {
             return;
         };
         self.value.iter_mut().zip(&mask).for_each(|(value, mask)| *value &= mask);
-        if mask.iter().any(|byte| *byte != 0xff) {
+        if mask.is_empty() || mask.iter().any(|byte| *byte != 0xff) {
             self.mask = Some(mask);
         }
     }

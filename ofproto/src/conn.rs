@@ -9,7 +9,7 @@
 //!
 //! | to change flows | all or nothing | on an error | for |
 //! |---|---|---|---|
-//! | [`Connection::bundle`] | yes, and packets see no mix | nothing has changed | policy changes, anything with conjunctions |
+//! | [`Connection::bundle`] | yes, and packets see no mix | nothing has changed | changes that belong together, anything with conjunctions |
 //! | [`Connection::bundles`] | each chunk | chunks before it have taken effect | a large synchronisation beside other users |
 //! | [`Connection::batch`] | no | all others have taken effect | filling a table that nothing leads to yet |
 //! | [`Connection::apply`] | one message | it had no effect | groups, meters, single flows |

@@ -67,3 +67,18 @@ fn a_mask_bit_in_the_header_of_load_is_kept() {
         assert_eq!(sent, back);
     }
 }
+
+/// Unknown fields without a value, which came back with a mask, and tunnel metadata without one, which OVS writes for a
+/// zero.
+#[test]
+fn a_field_of_no_bytes_keeps_its_mask_bit() {
+    for field in [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0x79, 0, 0], [0, 1, 0x52, 0], [0, 1, 0x53, 0]] {
+        let (sent, back) = reencoded(&field, &[]);
+        assert_eq!(sent, back, "{field:?}");
+    }
+    let set_field = |field: [u8; 4]| [&[0, 25, 0, 8][..], &field].concat();
+    for field in [[0, 1, 0x50, 0], [0, 1, 0x51, 0], [0, 0x79, 0, 0], [0, 0x79, 1, 0]] {
+        let (sent, back) = reencoded(&[], &set_field(field));
+        assert_eq!(sent, back, "{field:?}");
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -78,5 +79,40 @@ fn arrows_point_one_way() {
         for used in never {
             assert!(!dependencies[name].contains(*used), "{name} may not use {used}");
         }
+    }
+}
+
+/// Crates for whoever has never heard of Weir, with the name each has in its own examples.
+const FOR_ANYONE: &[(&str, &str)] = &[("ofproto", "rust_openflow"), ("ovsdb", "weir_ovsdb")];
+
+/// Names of Weir, of what it carries out and for whom: in no word at all.
+const NAMES: &[&str] = &["weir", "kubernetes", "networkpolic"];
+/// Words of Weir. (`overflow_policy` is a column of Open vSwitch.)
+const WORDS: &[&str] = &["policy", "policies", "reconciler", "testbed"];
+
+/// Neither names nor documentation of the crates for anyone have a word of Weir in them.
+#[test]
+fn crates_for_anyone_speak_of_nothing_else() {
+    for (directory, name) in FOR_ANYONE {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory).join("src");
+        let mut files = 0;
+        let mut open = vec![src];
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            files += 1;
+            let text = std::fs::read_to_string(&path).unwrap().replace(name, "");
+            for (line, n) in text.lines().zip(1..) {
+                let line = line.to_ascii_lowercase();
+                let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                let found = words.find(|word| {
+                    WORDS.contains(word) || NAMES.iter().any(|name| word.contains(name))
+                });
+                assert_eq!(found, None, "{}:{n}: {line}", path.display());
+            }
+        }
+        assert!(files > 20, "{directory}: {files} files");
     }
 }

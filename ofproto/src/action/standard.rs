@@ -103,7 +103,7 @@ pub(super) fn decode(typ: u16, body: &mut Reader<'_>) -> Result<Option<Action>, 
         (POP_VLAN, 4) => Some(Action::PopVlan),
         (SET_NW_TTL, 4) => Some(Action::SetNwTtl(body.u8("ttl")?)),
         (DEC_NW_TTL, 4) => Some(Action::DecNwTtl),
-        (SET_FIELD, 8..) => {
+        (SET_FIELD, 4..) => {
             oxm::decode_exact(body)?.filter(|_| body.len() < 8).map(|carried| match carried {
                 oxm::Carried::Field(field) => Action::SetField(field),
                 oxm::Carried::Wide(wide) => Action::SetWideField(wide),

@@ -69,8 +69,8 @@ impl FieldMatch {
             }
         }
         let header = field.header();
-        if bytes == 0 {
-            // That the field is there is all that is matched: OVS writes it with a mask of no bits.
+        if bytes == 0 && matches!(field, Field::TunMetadata(..)) {
+            // That the option is there is all that is matched: OVS writes it with a mask of no bits.
             out.put_u32(header | HAS_MASK);
         } else if self.is_exact() {
             out.put_u32(header);
@@ -88,8 +88,8 @@ impl FieldMatch {
     }
 }
 
-/// A TLV whose value does not fit a [`FieldMatch`] (tunnel metadata, unknown fields of more than 16 bytes): its
-/// header as it came, and the bytes behind it.
+/// A TLV that is no [`FieldMatch`], as its header came, and the bytes behind it: tunnel metadata and unknown fields of
+/// more than 16 bytes, tunnel metadata of no bytes whose value is asked for, other fields of no bytes with a mask.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct WideField {
     /// The whole header: class 16 bits, field 7, mask 1, length 8.
@@ -110,15 +110,16 @@ pub struct TunMetadata<'a> {
 }
 
 impl WideField {
-    /// Tunnel metadata of more than 16 bytes. Value and mask are as long as the field; the mask is left out where all
-    /// bits count and nothing else is said.
+    /// Tunnel metadata of more than 16 bytes, or of none and without a mask. Value and mask are as long as the field; the
+    /// mask is left out where all bits count and nothing else is said.
     ///
-    /// Errors: [`EncodeError::NoSuchField`] for `n` above 63 and for a value of 16 bytes or less, which is a
-    /// [`FieldMatch`], or of more than 124; [`EncodeError::TooLong`] for a mask of another length.
+    /// Errors: [`EncodeError::NoSuchField`] for `n` above 63, for a value of 1 to 16 bytes, which is a [`FieldMatch`],
+    /// and for one of more than 124; [`EncodeError::TooLong`] for a mask of another length.
     pub fn tun_metadata(n: u8, value: &[u8], mask: Option<&[u8]>) -> Result<Self, EncodeError> {
         let bytes = u8::try_from(value.len()).unwrap_or(u8::MAX);
         let field = Field::TunMetadata(n, bytes);
-        if !field.exists() || bytes <= MAX_VALUE {
+        let short = if mask.is_some() { 0..=MAX_VALUE } else { 1..=MAX_VALUE };
+        if !field.exists() || short.contains(&bytes) {
             return Err(EncodeError::NoSuchField { field });
         }
         let (header, length) = (field.header() & !0xff, u32::from(bytes));
@@ -209,6 +210,10 @@ impl Tlv {
             return wide(whole);
         };
         let field = Field::of_match(class, experimenter, number >> 1, width);
+        // Of no bytes, tunnel metadata is a field with a mask, and anything else one without.
+        if width == 0 && masked != matches!(field, Field::TunMetadata(..)) {
+            return wide(whole);
+        }
         let value = payload.uint("OXM value", bytes)?;
         if masked {
             let mask = payload.uint("OXM mask", bytes)?;

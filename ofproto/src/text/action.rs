@@ -133,7 +133,9 @@ impl Show for Action {
             }
             Self::RegLoad2(field) => {
                 out.write_str("set_field:")?;
-                if is_nsh_word(field.field) && !field.is_exact() {
+                if field.field.bytes() == 0 {
+                    out.write_str("ANY")?;
+                } else if is_nsh_word(field.field) && !field.is_exact() {
                     // Zero has a prefix in a match and none here.
                     write_c_hex(out, field.value)?;
                     write!(out, "/{:#x}", field.mask)?;

@@ -285,7 +285,8 @@ fn set(
 /// Bytes of tunnel metadata, at most.
 const LONGEST_METADATA: usize = 124;
 
-/// Tunnel metadata of more than 16 bytes, with or without a mask; `None` for any other text.
+/// Tunnel metadata of more than 16 bytes, with or without a mask, or of a zero, which has none; `None` for any other
+/// text.
 pub(super) fn wide_metadata(n: u8, text: &str) -> Option<WideField> {
     let (value, mask) = match text.split_once('/') {
         None => (big_endian(text)?, None),
@@ -322,7 +323,7 @@ fn big_endian(text: &str) -> Option<Vec<u8>> {
 /// Tunnel metadata of as many bytes as hold a number.
 pub(super) fn tun_metadata(n: u8, number: u128) -> Field {
     let bits = 128 - number.leading_zeros();
-    Field::TunMetadata(n, bits.div_ceil(8).max(1).try_into().unwrap_or(16))
+    Field::TunMetadata(n, bits.div_ceil(8).try_into().unwrap_or(16))
 }
 
 /// A value that may have a mask, with the field it is of: that of tunnel metadata gets its length.

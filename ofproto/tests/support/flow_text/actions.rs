@@ -69,7 +69,7 @@ impl Flow<'_> {
             }
             16 => format!(
                 "set_field:{:#x}->tun_metadata{}",
-                1 + random.below(1 << 40),
+                random.below(1 << 40) * random.below(9).min(1),
                 random.below(64)
             ),
             _ => format!("set_field:{}->reg{}", random.masked(32), random.below(16)),

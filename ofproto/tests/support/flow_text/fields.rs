@@ -67,7 +67,7 @@ impl Flow<'_> {
         });
         self.maybe(6, |r| {
             let bytes = 1 + r.below(16) as u32;
-            format!("tun_metadata{}={:#x}", 2 * r.below(32), r.number(bytes * 8).max(1))
+            format!("tun_metadata{}={:#x}", 2 * r.below(32), r.number(bytes * 8))
         });
         self.maybe(6, |r| {
             let n = 9 + 2 * r.below(27);
