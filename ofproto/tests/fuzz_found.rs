@@ -82,3 +82,12 @@ fn a_field_of_no_bytes_keeps_its_mask_bit() {
         assert_eq!(sent, back, "{field:?}");
     }
 }
+
+/// A mask of ones over all bytes of a field that has fewer bits: it came back with the mask, where OVS has none.
+#[test]
+fn a_mask_of_ones_is_none_whatever_the_bits_of_the_field() {
+    let (_, back) = reencoded(&[0x80, 0, 0x11, 2, 0xff, 0xff], &[]);
+    assert_eq!(back[52..57], [0x80, 0, 0x10, 1, 0xff]);
+    let (_, back) = reencoded(&[0x80, 0, 0x0d, 4, 0x10, 5, 0xff, 0xff], &[]);
+    assert_eq!(back[52..58], [0x80, 0, 0x0c, 2, 0x10, 5]);
+}

@@ -217,6 +217,10 @@ impl Tlv {
         let value = payload.uint("OXM value", bytes)?;
         if masked {
             let mask = payload.uint("OXM mask", bytes)?;
+            // Ones in every byte are no mask to OVS, also where the field has fewer bits.
+            if mask == ones(u16::from(width) * 8) && !field.is_masked_always() {
+                return Ok(Self::Field(FieldMatch::exact(field, value)));
+            }
             Ok(Self::Field(FieldMatch::masked(field, value, mask)))
         } else {
             Ok(Self::Field(FieldMatch::exact(field, value)))
