@@ -25,7 +25,7 @@ pub(super) async fn run(connection: &Connection, mods: &[FlowMod]) -> Result<(),
         for chunk in chunks {
             connection.write(chunk).await?;
         }
-        batch.state.finished().await.ok_or_else(|| shared.closed())
+        batch.state.finished().await.unwrap_or_else(|| Err(shared.closed()))
     };
     let (refused, total) = tokio::time::timeout(shared.options.bundle_timeout, send_and_wait)
         .await
@@ -76,6 +76,8 @@ pub(super) struct BatchState {
 struct Inner {
     refused: BTreeMap<usize, ErrorMsg>,
     total: usize,
+    /// A message for it that could not be decoded.
+    malformed: Option<ConnError>,
     finished: bool,
     ended: bool,
 }
@@ -115,21 +117,33 @@ impl BatchState {
         None
     }
 
+    /// What was refused cannot be told any more.
+    pub(super) fn fail(&self, error: ConnError) {
+        let mut inner = self.inner();
+        inner.malformed.get_or_insert(error);
+        // The malformed message may have been the barrier's.
+        drop(inner);
+        self.changed.notify_one();
+    }
+
     pub(super) fn end(&self) {
         self.inner().ended = true;
         self.changed.notify_one();
     }
 
     /// Waits for the barrier; what was refused before it. `None` when the connection has ended.
-    async fn finished(&self) -> Option<(Vec<Refusal>, usize)> {
+    async fn finished(&self) -> Option<Result<(Vec<Refusal>, usize), ConnError>> {
         loop {
             {
                 let mut inner = self.inner();
+                if let Some(error) = inner.malformed.take() {
+                    return Some(Err(error));
+                }
                 if inner.finished {
                     let refused = std::mem::take(&mut inner.refused);
                     let refused = refused.into_iter();
                     let refused = refused.map(|(index, error)| Refusal { index, error }).collect();
-                    return Some((refused, inner.total));
+                    return Some(Ok((refused, inner.total)));
                 }
                 if inner.ended {
                     return None;

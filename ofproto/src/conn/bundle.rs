@@ -128,8 +128,11 @@ impl Bundle<'_> {
         if let Some(error) = self.state.failed(Control::Open) {
             return Err(BundleError::Failed { error });
         }
-        match self.state.refused() {
-            Some((index, error)) => Err(BundleError::Refused { index, error }),
+        if let Some((index, error)) = self.state.refused() {
+            return Err(BundleError::Refused { index, error });
+        }
+        match self.state.malformed() {
+            Some(error) => Err(BundleError::NotCommitted(error)),
             None => Ok(()),
         }
     }

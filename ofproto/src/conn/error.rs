@@ -110,8 +110,8 @@ pub enum BundleError {
         /// Why.
         error: ErrorMsg,
     },
-    /// The connection broke or the time was up before the commit was sent. Nothing has changed, unless something else
-    /// than this bundle did it.
+    /// Before the commit was sent, the connection broke, the time was up, or what the switch said of a flow mod could not
+    /// be decoded. Nothing has changed, unless something else than this bundle did it.
     #[error("bundle not committed")]
     NotCommitted(#[from] ConnError),
     /// The commit was sent and its answer did not come: all of the bundle took effect, or none of it.
@@ -180,7 +180,8 @@ pub enum BatchError {
         /// How many were refused.
         total: usize,
     },
-    /// The connection broke or the time was up: any number of them took effect. A dump tells which.
+    /// The connection broke, the time was up, or an answer could not be decoded: any number of them took effect. A dump
+    /// tells which.
     #[error("outcome of the batch is unknown")]
     Unknown(#[from] ConnError),
 }

@@ -78,6 +78,24 @@ pub(super) enum Delivery {
     Full(mpsc::Sender<Part>, Part),
 }
 
+impl State {
+    fn fail(&mut self, xid: u32, error: ConnError) -> Delivery {
+        match self.waiting.remove(&xid) {
+            Some(Entry::One { reply, .. }) => {
+                // The caller may have given up; then the error is of no use to anyone.
+                let _ = reply.send(Err(error));
+            }
+            Some(Entry::Stream(parts)) => return offer(parts, Err(error)),
+            Some(Entry::Dump(dump)) => {
+                dump.push(Err(error), 0);
+            }
+            // These have been failed in place.
+            Some(Entry::Bundle(_) | Entry::Batch(_)) | None => {}
+        }
+        Delivery::Taken
+    }
+}
+
 impl Shared {
     pub(super) fn new(features: FeaturesReply, options: Options) -> Self {
         Self {
@@ -260,27 +278,18 @@ impl Shared {
         Some(delivered)
     }
 
-    /// Fails whoever waits for a message that could not be decoded. A bundle or batch is not failed by it: what it
-    /// misses, it misses until its time is up.
+    /// Fails whoever waits for a message that could not be decoded: it may have been a refusal.
     pub(super) fn fail(&self, xid: u32, error: ConnError) -> Delivery {
         let mut state = self.state();
-        match state.waiting.get(&xid) {
-            Some(Entry::One { .. } | Entry::Stream(_) | Entry::Dump(_)) => {}
-            _ => return Delivery::Taken,
-        }
-        match state.waiting.remove(&xid) {
-            Some(Entry::One { reply, .. }) => {
-                // As above.
-                let _ = reply.send(Err(error));
-                Delivery::Taken
+        if let Some((&first, entry)) = state.waiting.range(..=xid).next_back() {
+            match entry {
+                Entry::Bundle(bundle) if xid - first < bundle.xids() => bundle.fail(error),
+                Entry::Batch(batch) if xid - first < batch.xids() => batch.fail(error),
+                _ if xid == first => return state.fail(xid, error),
+                _ => {}
             }
-            Some(Entry::Stream(parts)) => offer(parts, Err(error)),
-            Some(Entry::Dump(dump)) => {
-                dump.push(Err(error), 0);
-                Delivery::Taken
-            }
-            _ => Delivery::Taken,
         }
+        Delivery::Taken
     }
 
     /// Ends everything that waits.
@@ -402,6 +411,8 @@ struct BundleInner {
     close: Answer,
     commit: Answer,
     discard: Answer,
+    /// A message for it that could not be decoded.
+    malformed: Option<ConnError>,
     ended: bool,
 }
 
@@ -473,6 +484,16 @@ impl BundleState {
         self.changed.notify_one();
     }
 
+    fn fail(&self, error: ConnError) {
+        self.inner().malformed.get_or_insert(error);
+        self.changed.notify_one();
+    }
+
+    /// Why nobody can know what the switch refused, if so. Told once.
+    pub(super) fn malformed(&self) -> Option<ConnError> {
+        self.inner().malformed.take()
+    }
+
     /// The first addition the switch refused.
     pub(super) fn refused(&self) -> Option<(usize, ErrorMsg)> {
         self.inner().refused.clone()
@@ -483,7 +504,8 @@ impl BundleState {
         self.inner().answer(control).as_ref().and_then(|a| a.clone().err())
     }
 
-    /// Waits for the answer to a control message; `None` when the connection has ended.
+    /// Waits for the answer to a control message; `None` when the connection has ended, or a message for this bundle
+    /// could not be decoded.
     pub(super) async fn answer(&self, control: Control) -> Option<Result<(), ErrorMsg>> {
         loop {
             {
@@ -491,7 +513,7 @@ impl BundleState {
                 if let Some(answer) = inner.answer(control) {
                     return Some(answer.clone());
                 }
-                if inner.ended {
+                if inner.ended || inner.malformed.is_some() {
                     return None;
                 }
             }

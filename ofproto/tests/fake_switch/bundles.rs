@@ -7,6 +7,7 @@ use rust_openflow::{
     BatchError, BundleControlType, BundleError, ConnError, ErrorMsg, Event, FlowStatsRequest,
     Message,
 };
+use tokio::io::AsyncWriteExt;
 
 use crate::peer::{ONF, Peer, flows, onf_error, options, pair, part, play};
 
@@ -341,4 +342,52 @@ async fn a_batch_names_what_was_refused_and_knows_when_it_cannot_know() {
     let (result, (), _) = tokio::join!(connection.batch(&mods), switch, driver);
     assert!(matches!(result, Err(BatchError::Unknown(ConnError::Closed { .. }))), "{result:?}");
     assert!(connection.batch(&[]).await.is_ok());
+}
+
+/// A refusal that cannot be decoded is one all the same: it must not pass for none.
+#[tokio::test]
+async fn a_malformed_refusal_discards_the_bundle_and_leaves_a_batch_in_doubt() {
+    let (mut peer, connection, mut driver, _events) = pair(options()).await;
+    // An error without its code.
+    let malformed = |xid: u32| [&[4, 1, 0, 10][..], &xid.to_be_bytes(), &[0, 4]].concat();
+    let mods = flows(4);
+    let switch = async {
+        let mut adds = 0;
+        loop {
+            match peer.read().await {
+                (xid, Message::BundleAdd(_)) => {
+                    if adds == 1 {
+                        peer.stream.write_all(&malformed(xid)).await.unwrap();
+                    }
+                    adds += 1;
+                }
+                (xid, Message::BundleControl(control)) => {
+                    assert_ne!(control.typ, BundleControlType::COMMIT);
+                    let discarded = control.typ == BundleControlType::DISCARD;
+                    peer.answer(xid, control).await;
+                    if discarded {
+                        break;
+                    }
+                }
+                (_, other) => panic!("{other:?}"),
+            }
+        }
+    };
+    let (result, ()) = play(&mut driver, connection.bundle(&mods), switch).await;
+    assert!(matches!(result, Err(BundleError::NotCommitted(ConnError::Decode(_)))), "{result:?}");
+
+    let switch = async {
+        loop {
+            match peer.read().await {
+                (xid, Message::FlowMod(flow)) if flow.match_ == mods[2].match_ => {
+                    peer.stream.write_all(&malformed(xid)).await.unwrap();
+                }
+                (_, Message::FlowMod(_)) => {}
+                (xid, _) => break peer.write(xid, Message::BarrierReply).await,
+            }
+        }
+    };
+    let (result, ()) = play(&mut driver, connection.batch(&mods), switch).await;
+    assert!(matches!(result, Err(BatchError::Unknown(ConnError::Decode(_)))), "{result:?}");
+    assert_eq!(connection.malformed_messages(), 2);
 }
