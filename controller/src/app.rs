@@ -327,7 +327,7 @@ pub async fn configure(args: &Run) -> anyhow::Result<Config> {
 
 /// Makes certificates, and says which.
 ///
-/// Errors: those of [`pki`].
+/// Errors: those of [`pki()`].
 pub fn pki(command: &Pki) -> anyhow::Result<String> {
     let made = |files: Files| format!("{}\n{}\n", files.cert.display(), files.key.display());
     Ok(match command {

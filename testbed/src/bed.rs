@@ -55,7 +55,7 @@ pub const INFRA: &str = "infra";
 /// The file that says who is there.
 const HOSTS: &str = "hosts.json";
 
-/// A host as [`HOSTS`] has it.
+/// A host as the file that says who is there has it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Saved {
     pub namespace: String,

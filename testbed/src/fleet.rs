@@ -441,7 +441,7 @@ impl Fleet {
     }
 
     /// Tries a connection without pause (IPv4) and counts what gets through, while the test changes something. `each`:
-    /// [`watch::SHUT`](probe::watch::SHUT) or [`watch::OPEN`](probe::watch::OPEN).
+    /// [`watch::SHUT`](crate::probe::watch::SHUT) or [`watch::OPEN`](crate::probe::watch::OPEN).
     pub fn watch(&self, from: &str, to: &str, service: Service, each: Duration) -> Result<Watch> {
         let request = self.bed.request(&Cell::v4(from, to, service))?;
         Ok(self.bed.engine().watch(&request, each))

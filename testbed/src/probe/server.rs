@@ -3,7 +3,7 @@
 //! | first bytes | what follows |
 //! |---|---|
 //! | `P` and 8 bytes | the same 8 bytes and the name |
-//! | `S` and 8 bytes | a [`stream`](super::stream) with that number |
+//! | `S` and 8 bytes | a [`stream`] with that number |
 //! | `GET ` (TCP) | the name as an HTTP answer, for curl by hand |
 
 use std::io;
