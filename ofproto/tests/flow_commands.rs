@@ -7,9 +7,11 @@ mod generator;
 #[path = "support/ovs.rs"]
 #[allow(dead_code, reason = "this test needs no switch")]
 mod ovs;
+#[path = "support/taker.rs"]
+mod taker;
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::Write as _;
+use std::process::Output;
 
 use bytes::BytesMut;
 use generator::Random;
@@ -17,11 +19,6 @@ use rust_openflow::{Message, text};
 
 const LINES: usize = 3_000;
 const SEED: u64 = 0x5eed_c0de;
-
-const HELLO: u8 = 0;
-const FLOW_MOD: u8 = 14;
-const BARRIER_REQUEST: u8 = 20;
-const BARRIER_REPLY: u8 = 21;
 
 /// What a deletion has no use for.
 const NOT_OF_DELETIONS: [&str; 7] = [
@@ -70,47 +67,11 @@ fn line(random: &mut Random) -> String {
     format!("{command} {}", words.join(","))
 }
 
-/// Plays a switch that takes everything; gives the flow mods, with the xid set to 1.
-fn take(mut stream: UnixStream) -> Vec<Vec<u8>> {
-    let mut taken = Vec::new();
-    // Whoever reads the file first and refuses it is gone by now.
-    if stream.write_all(&[4, HELLO, 0, 8, 0, 0, 0, 1]).is_err() {
-        return taken;
-    }
-    let mut head = [0; 8];
-    while stream.read_exact(&mut head).is_ok() {
-        let mut frame = head.to_vec();
-        frame.resize(usize::from(u16::from_be_bytes([head[2], head[3]])), 0);
-        stream.read_exact(&mut frame[8..]).unwrap();
-        match frame[1] {
-            HELLO => {}
-            FLOW_MOD => {
-                frame[4..8].copy_from_slice(&[0, 0, 0, 1]);
-                taken.push(frame);
-            }
-            BARRIER_REQUEST => {
-                frame[1] = BARRIER_REPLY;
-                stream.write_all(&frame).unwrap();
-            }
-            other => panic!("message of type {other}"),
-        }
-    }
-    taken
-}
-
 /// Gives a file to ovs-ofctl, and what it sends to a switch.
-fn add_flows(lines: &str) -> (std::process::Output, Vec<Vec<u8>>) {
-    let dir = tempfile::tempdir().unwrap();
-    let (file, socket) = (dir.path().join("flows"), dir.path().join("switch"));
-    std::fs::write(&file, lines).unwrap();
-    let listener = UnixListener::bind(&socket).unwrap();
-    let switch = std::thread::spawn(move || take(listener.accept().unwrap().0));
-    let (target, file) = (format!("unix:{}", socket.display()), file.display().to_string());
-    let args = ["-O", "OpenFlow13", "--no-names", "--timeout=120", "add-flows", &target, &file];
-    let output = ovs::run("ovs-ofctl", &args);
-    // Where it did not connect there is nothing to wait for.
-    drop(UnixStream::connect(&socket));
-    (output, switch.join().unwrap())
+fn add_flows(lines: &str) -> (Output, Vec<Vec<u8>>) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(lines.as_bytes()).unwrap();
+    taker::run("add-flows", &[&file.path().display().to_string()])
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The text of groups and meters, both ways; groups against `ovs-ofctl parse-group`.
+//! The text of groups and meters, both ways, against what ovs-ofctl shows of groups and sends of meters.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -14,6 +14,8 @@ mod packets;
 #[path = "support/strategy.rs"]
 #[allow(dead_code, reason = "as above")]
 mod strategy;
+#[path = "support/taker.rs"]
+mod taker;
 
 use bytes::BytesMut;
 use proptest::strategy::{Strategy, ValueTree};
@@ -23,6 +25,8 @@ use rust_openflow::{GroupMod, Message, MeterMod};
 
 /// Groups, each a process of ovs-ofctl.
 const GROUPS: usize = 150;
+/// Meters, of 500, that are a process of ovs-ofctl each: one in so many.
+const EVERY: usize = 5;
 
 fn encode(group: &GroupMod) -> Vec<u8> {
     let mut out = BytesMut::new();
@@ -92,7 +96,7 @@ fn spellings_of_groups() {
 #[test]
 fn meters_both_ways() {
     let mut runner = TestRunner::deterministic();
-    for _ in 0..500 {
+    for n in 0..500 {
         let mut meter = messages::meter_mods().new_tree(&mut runner).unwrap().current();
         if meter.command != MeterMod::DELETE && meter.bands.is_empty() {
             // ovs-ofctl reads no meter without a band.
@@ -109,6 +113,18 @@ fn meters_both_ways() {
         }
         let text = text::meter_mod(&meter);
         assert_eq!(text::parse_meter(&text).as_ref(), Ok(&meter), "{text}");
+        if n % EVERY == 0 {
+            let (command, bare) = match text.split_once(' ') {
+                Some(("modify", bare)) => ("mod-meter", bare),
+                Some(("delete", bare)) => ("del-meter", bare),
+                _ => ("add-meter", text.as_str()),
+            };
+            let mut ours = BytesMut::new();
+            Message::MeterMod(meter).encode(1, &mut ours).unwrap();
+            let (output, theirs) = taker::run(command, &[bare]);
+            assert!(output.status.success(), "{text}: {output:?}");
+            assert_eq!(theirs, [ours], "{text}");
+        }
     }
     let refused = [
         ("meter=1 kbps", "field \"bands\" has no value"),
@@ -123,5 +139,7 @@ fn meters_both_ways() {
     ];
     for (text, why) in refused {
         assert_eq!(text::parse_meter(text).unwrap_err().to_string(), why, "{text}");
+        let (output, sent) = taker::run("add-meter", &[text]);
+        assert!(!output.status.success() && sent.is_empty(), "ovs-ofctl takes {text}");
     }
 }
