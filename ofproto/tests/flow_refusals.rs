@@ -191,6 +191,12 @@ fn numbers_with_signs() {
         ("actions=write_metadata:-1", "actions=write_metadata:0xffffffffffffffff"),
         ("actions=set_field:-0x5->metadata", "actions=set_field:0xfffffffffffffffb->metadata"),
         ("actions=group:+5", "actions=group:5"),
+        ("actions=set_field:5->tun_erspan_hwid", "actions=set_field:0x5->tun_erspan_hwid"),
+        (
+            "actions=set_field:5/0x3f->tun_erspan_hwid",
+            "actions=set_field:0x5/0x3f->tun_erspan_hwid",
+        ),
+        ("actions=set_field:5/0xff->tun_erspan_hwid", "actions=set_field:0x5->tun_erspan_hwid"),
     ] {
         let theirs = ovs::must("ovs-ofctl", &["-O", "OpenFlow13", "parse-flow", line]);
         assert!(theirs.trim_end().ends_with(text), "{line}: {theirs}");

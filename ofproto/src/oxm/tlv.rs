@@ -222,6 +222,9 @@ impl Tlv {
                 return Ok(Self::Field(FieldMatch::exact(field, value)));
             }
             Ok(Self::Field(FieldMatch::masked(field, value, mask)))
+        } else if field.is_masked_always() {
+            let mask = ones(u16::from(width) * 8);
+            Ok(Self::Field(FieldMatch { field, value, mask }))
         } else {
             Ok(Self::Field(FieldMatch::exact(field, value)))
         }

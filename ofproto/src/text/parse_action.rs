@@ -345,12 +345,19 @@ impl Context<'_> {
             out.push(if masked { Action::RegLoad2Wide(wide) } else { Action::SetWideField(wide) });
             return Ok(());
         }
+        let bare = !value.contains('/');
         let (field, value, mask) = parse_masked(field, value, self.names).ok_or_else(refuse)?;
         let exact = field.exact_mask();
+        let all = ones(u16::from(field.bytes()) * 8);
+        if field.has_value_as_mask() && value <= exact && (bare || mask == all) {
+            // Only ones in every bit of the TLV are no mask here.
+            out.push(Action::SetField(FieldMatch { field, value, mask: all }));
+            return Ok(());
+        }
         if value > exact || mask > exact {
             return Err(refuse());
         }
-        if mask == exact {
+        if mask == exact && !field.has_value_as_mask() {
             // A code point has to leave the two bits of the ECN alone.
             if field == Field::NxmIpTos && value & 3 != 0 {
                 return Err(refuse());
