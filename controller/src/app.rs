@@ -26,7 +26,7 @@ use crate::metrics::metrics;
 use crate::peers::{self, Peers, Presence};
 use crate::pki::{self, Files, Init};
 use crate::publish::{Handle, Hub};
-use crate::serve::{self, Clients, Reception, Refusals, Tokens};
+use crate::serve::{self, Clients, Limits, Reception, Refusals, Tokens};
 use crate::source::{self, dir};
 use crate::status::Writer;
 
@@ -194,7 +194,7 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
     }
     tasks.spawn("hub", until(drain.clone(), hub.run()));
     tasks.spawn("ready", until(drain.clone(), open_when_synced(handle.clone(), serve_gate)));
-    let reception = Reception { tls, tokens: config.tokens, peers };
+    let reception = Reception { tls, tokens: config.tokens, peers, limits: Limits::default() };
     let serving =
         serve::serve_all(listener, reception, handle.clone(), Arc::clone(&refusals), drain.clone());
     tasks.spawn_fallible("serve", async { serving.await.map_err(anyhow::Error::from) });

@@ -4,21 +4,17 @@
 //! is for: a node its own span, an operator the inspection, anybody else nothing. A client that misbehaves loses its own
 //! stream.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::transport::Server;
-use tonic::{Request, Status};
 use weir_api::v1::distribution_server::DistributionServer;
 use weir_api::v1::inspection_server::InspectionServer;
 use weir_api::v1::replicas_server::ReplicasServer;
@@ -29,24 +25,32 @@ use crate::publish::Handle;
 
 mod agent;
 mod body;
+mod door;
+mod gate;
 mod identity;
 mod inspection;
 mod manifest;
+mod refusals;
 mod replicas;
 mod tls;
 mod token;
 
+pub use door::Limits;
 pub use identity::{Identity, IdentityError, NODE, OPERATOR, REPLICA};
 pub use manifest::objects;
+pub use refusals::Refusals;
 pub use tls::{Clients, Tls, TlsError};
 pub use token::{NODE_NAME, TokenError, Tokens};
 
 use agent::Agents;
+use door::{Arrival, Door};
+use gate::{For, Gate};
 use inspection::Tools;
+use refusals::{About, Source};
 use replicas::Others;
 
-/// For a TLS handshake, and for the first message of a stream.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the first message of a stream.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that does not answer a ping for the sum of both is gone.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
 /// Streams of one connection. An agent has one, a tool a few.
@@ -55,10 +59,9 @@ const STREAMS_PER_CONNECTION: u32 = 16;
 /// keeps in our buffers.
 const WINDOW: u32 = 256 << 10;
 
-/// How long a refusal that was logged is no news. An agent that is refused comes again every few seconds.
-const OLD_NEWS: Duration = Duration::from_secs(600);
-/// Refusals that are remembered for that.
-const REMEMBERED: usize = 1024;
+/// What a tool or a replica may ask in one message: that of a replica names up to some hundred policies. Units: bytes.
+const MAX_QUESTION: usize = 256 << 10;
+
 /// Connections that may wait for the server after their handshake.
 const ACCEPTED: usize = 16;
 
@@ -71,6 +74,7 @@ pub struct Reception {
     pub tokens: Option<Tokens>,
     /// The other replicas, for answers about agents that are connected to them.
     pub peers: Option<Peers>,
+    pub limits: Limits,
 }
 
 /// Why serving ended.
@@ -81,63 +85,6 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     #[error("serving gRPC failed")]
     Serve(#[source] tonic::transport::Error),
-}
-
-/// Who was refused, by reason.
-#[derive(Debug, Default)]
-pub struct Refusals {
-    /// No TLS connection came about: a certificate of another authority, none where one is needed, or no TLS at all.
-    pub handshake: AtomicU64,
-    /// A certificate of our authority that is nobody's, or an operator's where a node's is needed, or the reverse.
-    pub identity: AtomicU64,
-    /// A token that speaks for no node, or none and no certificate either.
-    pub token: AtomicU64,
-    /// A node that speaks for another.
-    pub wrong_node: AtomicU64,
-    /// A protocol that is too old.
-    pub version: AtomicU64,
-    /// Messages that are no protobuf, too large, or not what had to come.
-    pub malformed: AtomicU64,
-    /// What was logged, and when.
-    logged: Mutex<HashMap<String, Instant>>,
-}
-
-impl Refusals {
-    /// Every reason with its count, in the order of names.
-    pub fn counts(&self) -> [(&'static str, u64); 6] {
-        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
-        [
-            ("handshake", read(&self.handshake)),
-            ("identity", read(&self.identity)),
-            ("malformed", read(&self.malformed)),
-            ("other-node", read(&self.wrong_node)),
-            ("token", read(&self.token)),
-            ("version", read(&self.version)),
-        ]
-    }
-
-    /// Sorted lines, for people.
-    pub fn describe(&self) -> String {
-        let lines = self.counts().map(|(reason, count)| format!("refused, {reason}: {count}\n"));
-        lines.concat()
-    }
-
-    /// Whether something was not logged lately; then it is taken to be logged now.
-    pub(crate) fn is_news(&self, what: &str) -> bool {
-        let now = Instant::now();
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.get(what).is_some_and(|at| now.duration_since(*at) < OLD_NEWS) {
-            return false;
-        }
-        if logged.len() >= REMEMBERED {
-            logged.retain(|_, at| now.duration_since(*at) < OLD_NEWS);
-            if logged.len() >= REMEMBERED {
-                logged.clear();
-            }
-        }
-        logged.insert(what.to_owned(), now);
-        true
-    }
 }
 
 /// What all services share.
@@ -152,74 +99,82 @@ struct Context {
     name: Arc<str>,
 }
 
-/// What a client shows of itself.
-struct Shown {
-    certificates: Option<Arc<Vec<CertificateDer<'static>>>>,
-    authorization: Option<String>,
-    from: Option<SocketAddr>,
-}
-
-impl Shown {
-    fn of<T>(request: &Request<T>) -> Self {
-        let authorization = request.metadata().get("authorization");
-        Self {
-            certificates: request.peer_certs(),
-            // what is no text is no token, and will be told so
-            authorization: authorization.map(|a| a.to_str().unwrap_or_default().to_owned()),
-            from: request.remote_addr(),
-        }
-    }
-}
+/// What strangers are told. Whoever may know more finds it in our log and metrics.
+const REFUSED: &str = "refused; the controller's log says why";
 
 impl Context {
-    /// The identity behind a request. A certificate counts before a token.
-    async fn identity(&self, shown: Shown) -> Result<Identity, Status> {
-        let authorization = match (&shown.certificates, shown.authorization) {
-            (None, Some(authorization)) => authorization,
+    /// The identity behind a request, which lets its connection stay. A certificate counts before a token.
+    async fn identity(
+        &self,
+        arrival: &Arrival,
+        authorization: Option<&str>,
+    ) -> Result<Identity, Status> {
+        let identity = match (&arrival.certificates, authorization) {
+            (None, Some(authorization)) => self.bearer(arrival, authorization).await?,
             (certificates, _) => {
                 let certificates = certificates.as_deref().map(Vec::as_slice);
-                return Identity::of(certificates).map_err(|error| {
+                Identity::of(certificates).map_err(|error| {
                     let counter = match error {
-                        IdentityError::Missing => &self.refusals.token,
+                        IdentityError::Missing => &self.refusals.token_missing,
                         _ => &self.refusals.identity,
                     };
-                    self.refuse(counter, shown.from, &error)
-                });
+                    self.refuse(counter, arrival, &error)
+                })?
             }
         };
+        arrival.standing.admit();
+        Ok(identity)
+    }
+
+    /// The identity that a token stands for.
+    async fn bearer(&self, arrival: &Arrival, authorization: &str) -> Result<Identity, Status> {
+        let standing = &arrival.standing;
+        let _one_at_a_time = standing.judging.lock().await;
         let judged = match &self.tokens {
-            Some(tokens) => tokens.node(&authorization).await,
+            _ if standing.is_refused() => Err(TokenError::Again),
+            Some(tokens) => tokens.node(authorization).await,
             None => Err(TokenError::NotTaken),
         };
-        match judged {
-            Ok(node) => Ok(Identity::Node(node)),
-            Err(error @ TokenError::NoReview(_)) => {
-                if self.refusals.is_news(&error.to_string()) {
-                    tracing::warn!(peer = ?shown.from, %error, "not let in");
+        let error = match judged {
+            Ok(node) => return Ok(Identity::Node(node)),
+            Err(error) => error,
+        };
+        let counter = match error {
+            TokenError::NoReview(_) => {
+                let about = About::Source(Source::of(arrival.from.ip()));
+                if let Some(more) = self.refusals.is_news(about, &error.to_string()) {
+                    tracing::warn!(peer = %arrival.from, %error, more, "not let in");
                 }
-                Err(Status::unavailable(error.to_string()))
+                return Err(Status::unavailable("tokens cannot be judged now, try again"));
             }
-            Err(error) => Err(self.refuse(&self.refusals.token, shown.from, &error)),
-        }
+            TokenError::NotTaken | TokenError::Malformed => &self.refusals.token_missing,
+            TokenError::Account { .. } => &self.refusals.token_account,
+            TokenError::NotBound => &self.refusals.token_unbound,
+            TokenError::Refused { .. } | TokenError::Again => &self.refusals.token,
+        };
+        standing.refuse();
+        Err(self.refuse(counter, arrival, &error))
     }
 
-    /// Somebody who is not what is needed here.
-    fn stranger(&self, from: Option<SocketAddr>, reason: &dyn std::fmt::Display) -> Status {
-        self.refuse(&self.refusals.identity, from, reason)
+    /// Somebody who is known, and not what is needed here.
+    fn stranger(&self, arrival: &Arrival, reason: &dyn std::fmt::Display) -> Status {
+        self.refuse(&self.refusals.identity, arrival, reason);
+        Status::permission_denied(reason.to_string())
     }
 
+    /// Counts and logs why somebody is refused, which is not for them to know.
     fn refuse(
         &self,
         counter: &AtomicU64,
-        from: Option<SocketAddr>,
+        arrival: &Arrival,
         reason: &dyn std::fmt::Display,
     ) -> Status {
         counter.fetch_add(1, Ordering::Relaxed);
-        let ip = from.map(|f| f.ip().to_string()).unwrap_or_default();
-        if self.refusals.is_news(&format!("{ip} {reason}")) {
-            tracing::warn!(peer = ?from, %reason, "refused");
+        let about = About::Source(Source::of(arrival.from.ip()));
+        if let Some(more) = self.refusals.is_news(about, &reason.to_string()) {
+            tracing::warn!(peer = %arrival.from, %reason, more, "refused");
         }
-        Status::permission_denied(reason.to_string())
+        Status::permission_denied(REFUSED)
     }
 }
 
@@ -234,7 +189,7 @@ pub async fn serve(
     drain: CancellationToken,
 ) -> Result<(), ServeError> {
     let (_keep, config) = watch::channel(Some(tls.config(Clients::Certified)?));
-    let reception = Reception { tls: config, tokens: None, peers: None };
+    let reception = Reception { tls: config, tokens: None, peers: None, limits: Limits::default() };
     serve_all(listener, reception, hub, refusals, drain).await
 }
 
@@ -248,7 +203,7 @@ pub async fn serve_all(
     refusals: Arc<Refusals>,
     drain: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Reception { tls, tokens, peers } = reception;
+    let Reception { tls, tokens, peers, limits } = reception;
     let name = format!("weir-controller {}", env!("CARGO_PKG_VERSION"));
     let counted = Arc::clone(&refusals);
     let context = Context { hub, tokens, peers, refusals, drain: drain.clone(), name: name.into() };
@@ -256,14 +211,14 @@ pub async fn serve_all(
         .max_decoding_message_size(MAX_TO_CONTROLLER)
         .max_encoding_message_size(MAX_TO_AGENT);
     let replicas = ReplicasServer::new(Others::new(context.clone()))
-        .max_decoding_message_size(MAX_TO_CONTROLLER)
+        .max_decoding_message_size(MAX_QUESTION)
         .max_encoding_message_size(MAX_TO_AGENT);
-    let tools = InspectionServer::new(Tools::new(context))
-        .max_decoding_message_size(MAX_TO_CONTROLLER)
+    let tools = InspectionServer::new(Tools::new(context.clone()))
+        .max_decoding_message_size(MAX_QUESTION)
         .max_encoding_message_size(MAX_TO_AGENT);
     let (connections, incoming) = mpsc::channel(ACCEPTED);
     let accepting = async {
-        tls::accept(listener, tls, connections, counted, drain.clone()).await;
+        tls::accept(listener, tls, Door::new(limits), connections, counted, drain.clone()).await;
         // accepting ends with the drain; streams under way then have their time
         std::future::pending::<()>().await;
     };
@@ -273,9 +228,9 @@ pub async fn serve_all(
         .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(agents)
-        .add_service(replicas)
-        .add_service(tools)
+        .add_service(Gate::new(context.clone(), For::Nodes, agents))
+        .add_service(Gate::new(context.clone(), For::Replicas, replicas))
+        .add_service(Gate::new(context, For::Operators, tools))
         .serve_with_incoming_shutdown(
             ReceiverStream::new(incoming),
             drain.clone().cancelled_owned(),

@@ -24,7 +24,9 @@ use weir_controller::event::Event;
 use weir_controller::lease::{self, Candidate};
 use weir_controller::pki::{Authority, Pair, Role, Validity};
 use weir_controller::publish::{Handle, Hub};
-use weir_controller::serve::{NODE_NAME, Reception, Refusals, ServeError, Tokens, serve_all};
+use weir_controller::serve::{
+    Limits, NODE_NAME, Reception, Refusals, ServeError, Tokens, serve_all,
+};
 use weir_controller::source::{Feed, line};
 use weir_runtime::ready::Ready;
 use weir_runtime::task::{Task, spawn};
@@ -64,6 +66,10 @@ struct Rig {
 
 impl Rig {
     async fn new(api: FakeApi, pace: Pace) -> Self {
+        Self::with(api, pace, Limits::default()).await
+    }
+
+    async fn with(api: FakeApi, pace: Pace, limits: Limits) -> Self {
         let client = api.client().await;
         let (feed, intake) = line();
         let (hub, handle) = Hub::new(intake, "test");
@@ -74,7 +80,7 @@ impl Rig {
         let (config, tls) = watch::channel(None);
         let certs = own(client.clone(), pace).follow(config, ready.gate("certificate"));
         let tokens = Tokens::new(client, "weir-controller", "weir-system", "weir-agent");
-        let reception = Reception { tls, tokens: Some(tokens), peers: None };
+        let reception = Reception { tls, tokens: Some(tokens), peers: None, limits };
         let refused = Arc::clone(&refusals);
         let serving = serve_all(listener, reception, handle.clone(), refused, drain.clone());
         let tasks = (spawn("hub", hub.run()), spawn("certs", certs), spawn("serve", serving));
@@ -163,26 +169,30 @@ async fn a_token_speaks_for_the_node_it_is_bound_to() {
     let agent = rig.try_stream(Some("Bearer good")).await.unwrap();
     assert_eq!(&*agent.state.node.name, "n1");
     assert_eq!(rig.counts(), []);
+    // what a stranger is told, and what is counted
     let cases = [
-        (None, "neither a client certificate nor a token", "token"),
-        (Some("Basic good"), "Bearer TOKEN", "token"),
-        (Some("Bearer unknown"), "token is nobody's", "token"),
-        (Some("Bearer expired"), "token has expired", "token"),
-        (Some("Bearer other-audience"), "for audience weir-controller", "token"),
-        (Some("Bearer somebody"), "system:serviceaccount:shop:default", "token"),
-        (Some("Bearer unbound"), "not bound to a node", "token"),
-        (Some("Bearer other-node"), "are those of node n2, hello says \"n1\"", "other-node"),
+        (None, "token-missing"),
+        (Some("Basic good"), "token-missing"),
+        (Some("Bearer unknown"), "token"),
+        (Some("Bearer expired"), "token"),
+        (Some("Bearer other-audience"), "token"),
+        (Some("Bearer somebody"), "token-account"),
+        (Some("Bearer unbound"), "token-unbound"),
+        (Some("Bearer other-node"), "other-node"),
     ];
-    let mut before = [("token", 0), ("other-node", 0)];
-    for (authorization, words, counter) in cases {
+    let mut expected = std::collections::BTreeMap::new();
+    for (authorization, counter) in cases {
         let status = rig.try_stream(authorization).await.err().unwrap();
         assert_eq!(status.code(), Code::PermissionDenied, "{authorization:?}: {status:?}");
-        assert!(status.message().contains(words), "{authorization:?}: {status:?}");
-        before.iter_mut().find(|(name, _)| *name == counter).unwrap().1 += 1;
-        let counts = rig.counts();
-        for (name, n) in before.iter().filter(|(_, n)| *n > 0) {
-            assert!(counts.contains(&(name, *n)), "{authorization:?}: {counts:?}");
-        }
+        let words = match counter {
+            // it has proved to be a node, and may know what is wrong with what it says
+            "other-node" => "the credentials are those of node n2, hello says \"n1\"",
+            _ => "refused; the controller's log says why",
+        };
+        assert_eq!(status.message(), words, "{authorization:?}");
+        *expected.entry(counter).or_insert(0) += 1;
+        let expected: Vec<_> = expected.clone().into_iter().collect();
+        assert_eq!(rig.counts(), expected, "{authorization:?}");
     }
     // a judgement is kept for a while, a good one and a bad one
     let reviews = rig.api.requests("tokenreviews");
@@ -190,6 +200,101 @@ async fn a_token_speaks_for_the_node_it_is_bound_to() {
     rig.try_stream(Some("Bearer expired")).await.err().unwrap();
     assert_eq!(rig.api.requests("tokenreviews"), reviews);
     drop(agent);
+}
+
+/// TLS, and then silence.
+async fn silent(rig: &Rig) -> std::io::Result<impl tokio::io::AsyncRead + use<>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(rig.ca().await.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(rig.address).await?;
+    connector.connect("weir-controller".try_into().unwrap(), stream).await
+}
+
+/// Until the other side closes.
+async fn closed(mut stream: impl tokio::io::AsyncRead + Unpin) {
+    use tokio::io::AsyncReadExt;
+    let mut buffer = [0; 1024];
+    let closed = async { while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {} };
+    tokio::time::timeout(PATIENCE, closed).await.expect("still open");
+}
+
+#[tokio::test]
+async fn a_connection_without_identity_is_closed_in_time() {
+    let api = FakeApi::start().await;
+    api.token("good", judged(ACCOUNT, Some("n1")));
+    let limits = Limits { patience: Duration::from_secs(1), ..Limits::default() };
+    let rig = Rig::with(api, Pace::default(), limits).await;
+    let mut agent = rig.try_stream(Some("Bearer good")).await.unwrap();
+    // one that has shown nothing, and one that has shown something bad
+    let bad = rig.channel(None).await.unwrap();
+    let status = Agent::connect(bad.clone(), "n1").await.err().unwrap();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    closed(silent(&rig).await.unwrap()).await;
+    while rig.refusals.late.load(Ordering::Relaxed) < 2 {
+        tokio::task::yield_now().await;
+    }
+    // who has shown an identity stays beyond that
+    let event = events(
+        "{kind: NetworkPolicy, metadata: {namespace: shop, name: p, uid: u, generation: 1}, spec: {podSelector: {}}}",
+    );
+    rig._feed.send(tokio::time::Instant::now(), event).await.unwrap();
+    agent.step().await.unwrap();
+    assert_eq!(agent.state.policies.len(), 1);
+    drop(bad);
+}
+
+#[tokio::test]
+async fn one_source_cannot_take_all_places() {
+    let api = FakeApi::start().await;
+    api.token("good", judged(ACCOUNT, Some("n1")));
+    let limits = Limits { per_source: 2, patience: PATIENCE, ..Limits::default() };
+    let rig = Rig::with(api, Pace::default(), limits).await;
+    rig.ca().await;
+    let places = [silent(&rig).await.unwrap(), silent(&rig).await.unwrap()];
+    // a third one is closed before a handshake
+    let stream = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    closed(stream).await;
+    assert_eq!(rig.refusals.crowd.load(Ordering::Relaxed), 1);
+    assert!(silent(&rig).await.is_err());
+    // whoever shows an identity gives its place back, and so does whoever goes
+    drop(places);
+    let agent = async {
+        loop {
+            if let Ok(agent) = rig.try_stream(Some("Bearer good")).await {
+                return agent;
+            }
+        }
+    };
+    let _first = tokio::time::timeout(PATIENCE, agent).await.expect("no place");
+    for _ in 0..3 {
+        rig.try_stream(Some("Bearer good")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_has_one_try_with_a_token() {
+    let api = FakeApi::start().await;
+    api.token("good", judged(ACCOUNT, Some("n1")));
+    let rig = Rig::new(api, Pace::default()).await;
+    let channel = rig.channel(None).await.unwrap();
+    let mut client = weir_api::v1::distribution_client::DistributionClient::new(channel);
+    for token in ["bad-1", "bad-2", "good"] {
+        let mut request = Request::new(tokio_stream::pending());
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+        let status = client.follow(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{token}: {status:?}");
+    }
+    assert_eq!(rig.api.requests("tokenreviews"), 1);
+    rig.try_stream(Some("Bearer good")).await.unwrap();
 }
 
 #[tokio::test]
@@ -201,6 +306,7 @@ async fn an_api_server_that_is_away_refuses_nobody() {
     rig.api.fault("tokenreviews", Fault::Refuse(500, "no".to_owned()));
     let status = rig.try_stream(Some("Bearer good")).await.err().unwrap();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(status.message(), "tokens cannot be judged now, try again");
     assert_eq!(rig.counts(), []);
     // and nothing of it is kept
     rig.try_stream(Some("Bearer good")).await.unwrap();
@@ -269,8 +375,9 @@ async fn nothing_is_served_before_there_is_a_certificate() {
     let rig = Rig::new(api, Pace::default()).await;
     rig.api.wait_request("secrets", 1).await;
     assert!(!rig.ready.is_ready());
+    // the refusal has come, and the gate says so with the next step of that task
     while !rig.ready.report()[0].reason.contains("cannot get Secret weir-system/weir-ca") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
     rig.api.allow();
     rig.ready.wait_ready().await;
@@ -329,7 +436,8 @@ async fn served(rig: &Rig) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-#[tokio::test]
+// the clock is the test's own: time passes when every task waits for it
+#[tokio::test(start_paused = true)]
 async fn files_are_read_again_when_they_change() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::create().unwrap();
@@ -353,7 +461,8 @@ async fn files_are_read_again_when_they_change() {
     let _follow = spawn("files", files.clone().follow(clients, config));
     // half of a change is none
     std::fs::write(&files.key, issue().unwrap().key).unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let looks = 10;
+    tokio::time::sleep(files.every * looks).await;
     assert!(Arc::ptr_eq(seen.borrow().as_ref().unwrap(), &first));
     write(&issue().unwrap());
     seen.changed().await.unwrap();

@@ -21,6 +21,9 @@ use weir_policy::ids::PolicyKey;
 use weir_policy::k8s;
 use weir_policy::world::World;
 
+/// Longer than any step takes on a busy machine.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 const WORLD: &str = "
 {kind: Namespace, metadata: {name: shop, labels: {team: blue}}}
 ---
@@ -199,6 +202,67 @@ async fn send_raw(rig: &Rig, messages: Vec<Vec<u8>>) -> Status {
             Ok(None) => return Status::ok(""),
             Err(status) => return status,
         }
+    }
+}
+
+/// What comes of a question of one message, if one that never ends.
+async fn ask(
+    channel: tonic::transport::Channel,
+    path: &'static str,
+    body: Option<Vec<u8>>,
+) -> Status {
+    use tokio_stream::StreamExt;
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let whole = body.is_some();
+    let body = tokio_stream::iter(body);
+    let body: std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Vec<u8>> + Send>> = match whole {
+        true => Box::pin(body),
+        false => Box::pin(body.chain(tokio_stream::pending())),
+    };
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+    let answer = client.client_streaming(tonic::Request::new(body), path, Raw);
+    let answer = tokio::time::timeout(PATIENCE, answer).await.expect("waits for the body");
+    answer.map_or_else(|status| status, |_| Status::ok(""))
+}
+
+#[tokio::test]
+async fn identity_comes_before_the_body() {
+    let rig = Rig::with(WORLD).await;
+    for path in ["/weir.v1.Inspection/Status", "/weir.v1.Inspection/Node", "/weir.v1.Replicas/Told"]
+    {
+        let status = ask(rig.node_channel("n1").await, path, None).await;
+        assert_eq!(status.code(), Code::PermissionDenied, "{path}: {status:?}");
+    }
+}
+
+#[tokio::test]
+async fn questions_are_short() {
+    let rig = Rig::with(WORLD).await;
+    let channel = |role: Role| {
+        let pair = rig.issue(role);
+        async { rig.channel(Some(&{ pair })).await.unwrap() }
+    };
+    for (role, path) in [
+        (Role::Operator("admin".to_owned()), "/weir.v1.Inspection/Status"),
+        (Role::Replica("r".to_owned()), "/weir.v1.Replicas/Told"),
+    ] {
+        // a field that nobody knows, and with it 256 KiB or one byte more
+        let question = |length: usize| {
+            let mut bytes = vec![0xfa, 0x7f];
+            let mut size = length - 5;
+            while size >= 0x80 {
+                bytes.push(0x80 | (size & 0x7f) as u8);
+                size >>= 7;
+            }
+            bytes.push(size as u8);
+            bytes.resize(length, 0);
+            bytes
+        };
+        let status = ask(channel(role.clone()).await, path, Some(question(256 << 10))).await;
+        assert_eq!(status.code(), Code::Ok, "{path}: {status:?}");
+        let status = ask(channel(role).await, path, Some(question((256 << 10) + 1))).await;
+        assert_eq!(status.code(), Code::OutOfRange, "{path}: {status:?}");
     }
 }
 

@@ -421,16 +421,60 @@ async fn no_pod_is_told_while_policies_cannot_be_followed() {
 #[tokio::test]
 async fn a_kind_that_is_not_installed_is_empty_until_it_is() {
     let api = api().await;
-    api.fault("/workloads?", Fault::Refuse(404, "no such kind".to_owned()));
+    api.uninstall("workloads");
     let mut rig = Rig::synced(api).await;
     assert!(rig.world.workloads.is_empty());
     rig.no_warning().await;
-    rig.api.put(json!({"kind": "Workload", "apiVersion": "weir.io/v1alpha1",
-        "metadata": {"namespace": "shop", "name": "vm", "labels": {"app": "vm"}},
-        "spec": {"addresses": ["10.0.9.9"], "node": "n1"}}));
+    rig.api.install("workloads");
+    rig.api.put(workload());
     rig.until(|r| !r.world.workloads.is_empty()).await;
     rig.api.remove("Workload shop/vm");
     rig.until(|r| r.world.workloads.is_empty()).await;
     // of the other kinds none may be missing
     assert!(rig.has("db"));
+}
+
+fn workload() -> serde_json::Value {
+    json!({"kind": "Workload", "apiVersion": "weir.io/v1alpha1",
+        "metadata": {"namespace": "shop", "name": "vm", "labels": {"app": "vm"}},
+        "spec": {"addresses": ["10.0.9.9"], "node": "n1"}})
+}
+
+/// Something between us and the server has no page of that name: that is no word of the server.
+#[tokio::test]
+async fn a_kind_that_is_not_found_is_not_empty_for_that() {
+    let api = api().await;
+    api.put(workload());
+    let mut rig = Rig::synced(api).await;
+    for _ in 0..4 {
+        rig.api.fault("/workloads?", Fault::Refuse(404, "no such page".to_owned()));
+    }
+    rig.api.cut_watches();
+    rig.warning("Workload: : cannot").await;
+    rig.no_warning().await;
+    assert_eq!(rig.api.faults_left(), 0);
+    rig.api.put(json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "later"}}));
+    rig.until(|r| {
+        assert!(!r.world.workloads.is_empty());
+        r.world.nodes.contains_key("later")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_kind_that_is_taken_away_is_said_to_be() {
+    let api = api().await;
+    api.put(workload());
+    let mut rig = Rig::synced(api).await;
+    rig.api.uninstall("workloads");
+    rig.api.cut_watches();
+    rig.warning("Workload: : workloads.weir.io is not served any more; what is known stays").await;
+    assert!(!rig.world.workloads.is_empty());
+    rig.until(|r| r.world.workloads.is_empty()).await;
+    rig.warning("its CustomResourceDefinition is gone: all Workloads count as deleted").await;
+    assert!(rig.has("db"));
+    rig.api.install("workloads");
+    rig.api.put(workload());
+    rig.until(|r| !r.world.workloads.is_empty()).await;
+    rig.no_warning().await;
 }

@@ -16,7 +16,8 @@ use weir_api::v1::{self, AgentMessage, ControllerMessage};
 use weir_api::version;
 
 use super::body::{Body, Out};
-use super::{Context, HANDSHAKE_TIMEOUT, Identity, Shown};
+use super::refusals::About;
+use super::{Context, HELLO_TIMEOUT, Identity};
 use crate::publish::{HubGone, Question, Session, SubscribeError, Subscription};
 use crate::status::Hello;
 
@@ -49,12 +50,8 @@ impl Distribution for Agents {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let node = match self.context.identity(Shown::of(&request)).await? {
-            Identity::Node(node) => node,
-            other => {
-                let reason = format!("{other} is no node");
-                return Err(self.context.stranger(request.remote_addr(), &reason));
-            }
+        let Some(Identity::Node(node)) = request.extensions().get().cloned() else {
+            return Err(Status::internal("a stream without a node"));
         };
         let context = self.context.clone();
         let inbound = request.into_inner();
@@ -127,7 +124,7 @@ async fn greet(
     node: &str,
     inbound: &mut Streaming<AgentMessage>,
 ) -> Result<Hello, Status> {
-    let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, inbound.message())
+    let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no hello in time"))?;
     let first = first.map_err(|status| malformed(context, node, &status))?;
@@ -139,15 +136,18 @@ async fn greet(
         context.refusals.wrong_node.fetch_add(1, Ordering::Relaxed);
         let reason =
             format!("the credentials are those of node {node}, hello says {:?}", cut(&hello.node));
-        if context.refusals.is_news(&reason) {
-            tracing::warn!(%reason, "refused: speaks for another node");
+        if let Some(more) = context.refusals.is_news(About::Node(node.to_owned()), &reason) {
+            tracing::warn!(%reason, more, "refused: speaks for another node");
         }
         return Err(Status::permission_denied(reason));
     }
     version::agree(hello.protocol).map_err(|error| {
         context.refusals.version.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(%node, %error, "refused");
-        Status::failed_precondition(error.to_string())
+        let reason = error.to_string();
+        if let Some(more) = context.refusals.is_news(About::Node(node.to_owned()), &reason) {
+            tracing::warn!(%node, %reason, more, "refused");
+        }
+        Status::failed_precondition(reason)
     })?;
     Ok(Hello { agent_version: cut(&hello.agent_version), ovs_version: cut(&hello.ovs_version) })
 }
@@ -161,7 +161,10 @@ fn malformed(context: &Context, node: &str, status: &Status) -> Status {
     match status.code() {
         Code::Internal | Code::OutOfRange | Code::ResourceExhausted => {
             context.refusals.malformed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%node, reason = status.message(), "malformed message, stream closed");
+            let (about, reason) = (About::Node(node.to_owned()), status.message());
+            if let Some(more) = context.refusals.is_news(about, reason) {
+                tracing::warn!(%node, reason, more, "malformed message, stream closed");
+            }
             let code = match status.code() {
                 Code::Internal => Code::InvalidArgument,
                 code => code,

@@ -9,7 +9,7 @@ use weir_api::v1::{NodePart, NodeQuery, StatusReply, StatusRequest, WorldPart, W
 
 use super::agent::gone;
 use super::body::Body;
-use super::{Context, Identity, Shown, objects};
+use super::{Context, objects};
 use crate::publish::{Question, QuestionError};
 
 /// Objects in one part of the world. A pod is some 300 bytes, a policy rarely more than 2 KiB.
@@ -32,23 +32,16 @@ impl Tools {
         Self { context }
     }
 
-    async fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let (shown, from) = (Shown::of(request), request.remote_addr());
-        match self.context.identity(shown).await? {
-            Identity::Operator(_) => {}
-            other => {
-                let reason = format!("{other} is no operator");
-                return Err(self.context.stranger(from, &reason));
-            }
+    /// The picture is complete. That an operator asks is certain by now.
+    fn ready(&self) -> Result<(), Status> {
+        if self.context.hub.summary().synced {
+            return Ok(());
         }
-        if !self.context.hub.summary().synced {
-            let reason = self.context.hub.waits_for();
-            return Err(Status::unavailable(match reason.as_str() {
-                "" => "the source has not been read yet, try again".to_owned(),
-                _ => format!("the source has not been read yet: {reason}"),
-            }));
-        }
-        Ok(())
+        let reason = self.context.hub.waits_for();
+        Err(Status::unavailable(match reason.as_str() {
+            "" => "the source has not been read yet, try again".to_owned(),
+            _ => format!("the source has not been read yet: {reason}"),
+        }))
     }
 }
 
@@ -57,11 +50,8 @@ impl Inspection for Tools {
     type WorldStream = Body<WorldPart>;
     type NodeStream = Body<NodePart>;
 
-    async fn world(
-        &self,
-        request: Request<WorldRequest>,
-    ) -> Result<Response<Self::WorldStream>, Status> {
-        self.admit(&request).await?;
+    async fn world(&self, _: Request<WorldRequest>) -> Result<Response<Self::WorldStream>, Status> {
+        self.ready()?;
         let view = self.context.hub.view().await.map_err(gone)?;
         Ok(Response::new(Body::new(|out| async move {
             let revision = view.revision;
@@ -77,11 +67,8 @@ impl Inspection for Tools {
         })))
     }
 
-    async fn status(
-        &self,
-        request: Request<StatusRequest>,
-    ) -> Result<Response<StatusReply>, Status> {
-        self.admit(&request).await?;
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        self.ready()?;
         let mut status = self.context.hub.status().await.map_err(gone)?;
         if let Some(peers) = &self.context.peers {
             peers.complete_reply(&mut status).await;
@@ -93,7 +80,7 @@ impl Inspection for Tools {
         &self,
         request: Request<NodeQuery>,
     ) -> Result<Response<Self::NodeStream>, Status> {
-        self.admit(&request).await?;
+        self.ready()?;
         let NodeQuery { node, what } = request.into_inner();
         let (sender, mut parts) = mpsc::channel(ANSWER_QUEUE);
         let question = Question { what, parts: sender };

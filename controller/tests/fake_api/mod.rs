@@ -64,6 +64,8 @@ struct State {
     faults: VecDeque<(String, Fault)>,
     /// Whatever contains this is refused.
     denied: Vec<String>,
+    /// Resources of weir.io that are not served.
+    uninstalled: Vec<String>,
     tokens: HashMap<String, Value>,
     requests: Vec<String>,
 }
@@ -226,6 +228,17 @@ impl FakeApi {
 
     pub(crate) fn allow(&self) {
         self.shared.state.lock().unwrap().denied.clear();
+    }
+
+    /// Takes a kind of weir.io away, with its objects, as deleting its CustomResourceDefinition does.
+    pub(crate) fn uninstall(&self, resource: &str) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.uninstalled.push(resource.to_owned());
+        state.objects.retain(|place, _| place.resource != resource);
+    }
+
+    pub(crate) fn install(&self, resource: &str) {
+        self.shared.state.lock().unwrap().uninstalled.retain(|r| r != resource);
     }
 
     /// Forgets the history, as a compaction of etcd does.
@@ -402,6 +415,29 @@ fn respond(
         uri.query().unwrap_or_default().split('&').filter_map(|p| p.split_once('=')).collect();
     let body = || serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
     let segments: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
+    if segments == ["apis"] {
+        let group = |name: &str, version: &str| {
+            let version = json!({"groupVersion": format!("{name}/{version}"), "version": version});
+            json!({"name": name, "versions": [version], "preferredVersion": version})
+        };
+        let groups = json!([group("networking.k8s.io", "v1"), group("weir.io", "v1alpha1")]);
+        return full(200, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}));
+    }
+    if segments == ["apis", "weir.io", "v1alpha1"] {
+        let gone = shared.state.lock().unwrap().uninstalled.clone();
+        let served =
+            ["workloads", "policystatuses"].into_iter().filter(|r| !gone.iter().any(|g| g == r));
+        let resources: Vec<Value> = served
+            .map(|r| json!({"name": r, "singularName": "", "namespaced": true, "kind": r, "verbs": []}))
+            .collect();
+        return full(
+            200,
+            &json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "weir.io/v1alpha1", "resources": resources}),
+        );
+    }
+    if shared.state.lock().unwrap().uninstalled.iter().any(|r| segments.contains(&r.as_str())) {
+        return status(404, "NotFound", "the server could not find the requested resource");
+    }
     let (api, rest) = match segments.split_first() {
         Some((&"api", _)) => segments.split_at(2),
         _ => segments.split_at(segments.len().min(3)),
@@ -463,10 +499,21 @@ fn respond(
             }
             full(200, &shared.put(place, object))
         }
-        ("DELETE", [resource, name]) => match shared.remove(&place(resource, name)) {
-            Some(object) => full(200, &object),
-            None => not_found(),
-        },
+        ("DELETE", [resource, name]) => {
+            let (place, options) = (place(resource, name), body());
+            let met = |field: &str| {
+                let wanted = options.pointer(&format!("/preconditions/{field}"));
+                let there = current(&place).and_then(|o| o["metadata"].get(field).cloned());
+                wanted.is_none_or(|w| w.is_null() || there.is_none_or(|t| t == *w))
+            };
+            if !met("uid") || !met("resourceVersion") {
+                return status(409, "Conflict", "the precondition is not met");
+            }
+            match shared.remove(&place) {
+                Some(object) => full(200, &object),
+                None => not_found(),
+            }
+        }
         _ => not_found(),
     }
 }

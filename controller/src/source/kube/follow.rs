@@ -1,5 +1,6 @@
 //! One kind at the API server: list, watch, and both again.
 
+use std::collections::VecDeque;
 use std::error::Error as _;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use super::object::{Kind, Object};
 /// A watch that has not failed for so long works, though nothing came by it. Longer than it takes to find that there is no
 /// connection to be had.
 const QUIET: Duration = Duration::from_secs(15);
+
+/// How often in a row discovery must say that a kind is gone which was there, before its objects count as gone.
+const CONVINCED: u32 = 2;
 
 /// What is seen of a kind.
 pub(super) enum Seen {
@@ -40,10 +44,14 @@ struct Follower<K> {
     watcher: stream::BoxStream<'static, watcher::Result<Event<Object<K>>>>,
     backoff: Backoff,
     failed: bool,
+    /// A list was read to its end, ever, and not for want of the kind.
+    listed: bool,
+    /// How often in a row the server has said that it knows no such kind.
+    absent: u32,
     /// The end of the pause after a failure.
     resume: Option<Instant>,
     /// To be told before the next message is waited for.
-    next: Option<Seen>,
+    next: VecDeque<Told>,
 }
 
 /// Lists and watches a kind for ever.
@@ -53,8 +61,17 @@ pub(super) fn follow<K: Kind>(
 ) -> impl Stream<Item = Told> + Send + 'static {
     let watcher = start::<K>(&client, options);
     let backoff = Backoff::new(options.backoff.0, options.backoff.1);
-    let (failed, resume, next) = (false, None, None);
-    let follower = Follower { client, options, watcher, backoff, failed, resume, next };
+    let follower = Follower {
+        client,
+        options,
+        watcher,
+        backoff,
+        failed: false,
+        listed: false,
+        absent: 0,
+        resume: None,
+        next: VecDeque::new(),
+    };
     stream::unfold(follower, |mut follower| async move {
         let told = follower.step().await?;
         Some((told, follower))
@@ -71,8 +88,8 @@ fn start<K: Kind>(
 
 impl<K: Kind> Follower<K> {
     async fn step(&mut self) -> Option<Told> {
-        if let Some(seen) = self.next.take() {
-            return Some(Ok(seen));
+        if let Some(told) = self.next.pop_front() {
+            return Some(told);
         }
         if let Some(at) = self.resume {
             tokio::time::sleep_until(at).await;
@@ -95,7 +112,10 @@ impl<K: Kind> Follower<K> {
                     // said before anything was asked of the server
                     Event::Init => return Some(Ok(Seen::Begin)),
                     Event::InitApply(object) => return Some(Ok(applied(object))),
-                    Event::InitDone => Seen::End,
+                    Event::InitDone => {
+                        (self.listed, self.absent) = (true, 0);
+                        Seen::End
+                    }
                     Event::Apply(object) => applied(object),
                     Event::Delete(object) => Seen::Deleted {
                         key: object.key(),
@@ -104,17 +124,39 @@ impl<K: Kind> Follower<K> {
                 };
                 if std::mem::take(&mut self.failed) {
                     self.backoff.reset();
-                    self.next = Some(Seen::Alive);
+                    self.next.push_back(Ok(Seen::Alive));
                 }
                 Some(Ok(seen))
             }
-            Err(error) if K::OPTIONAL && is_absent(&error) => {
-                // there are none, and there may be some once somebody has installed the kind
-                self.failed = false;
+            // what looks as if there were none may be a mistake of something in between: the server must say so itself
+            Err(error)
+                if K::OPTIONAL && is_absent(&error) && unknown_kind::<K>(&self.client).await =>
+            {
+                self.absent = self.absent.saturating_add(1);
                 self.backoff.reset();
                 self.resume = Some(Instant::now() + self.options.absent);
-                self.next = Some(Seen::End);
-                Some(Ok(Seen::Begin))
+                if !self.listed {
+                    // there are none, and there may be some once somebody has installed the kind
+                    self.failed = false;
+                    self.next.push_back(Ok(Seen::End));
+                    return Some(Ok(Seen::Begin));
+                }
+                // There were some. Their kind was taken away, and they with it; nobody does that every day.
+                self.failed = true;
+                if self.absent < CONVINCED {
+                    return Some(Err(format!(
+                        "{0}.{1} is not served any more; what is known stays until that is certain",
+                        K::PLURAL,
+                        K::GROUP
+                    )));
+                }
+                self.next.extend([Ok(Seen::Begin), Ok(Seen::End)]);
+                Some(Err(format!(
+                    "{0}.{1} is not served any more, its CustomResourceDefinition is gone: all {2}s count as deleted",
+                    K::PLURAL,
+                    K::GROUP,
+                    K::NAME
+                )))
             }
             Err(error) => {
                 // a watch that goes on may be silent for long, and says nothing of being well again; a list ends
@@ -129,6 +171,23 @@ impl<K: Kind> Follower<K> {
             }
         }
     }
+}
+
+/// Whether discovery, asked now, says that there is no such kind. An answer that is no answer says nothing.
+async fn unknown_kind<K: Kind>(client: &Client) -> bool {
+    let version = format!("{}/{}", K::GROUP, K::VERSION);
+    let asked = tokio::time::timeout(QUIET, async {
+        let groups = client.list_api_groups().await.ok()?.groups;
+        // a server of Kubernetes has more groups than ours
+        let ours = groups.iter().filter(|g| g.name == K::GROUP);
+        let served = ours.flat_map(|g| &g.versions).any(|v| v.group_version == version);
+        if !served {
+            return Some(!groups.is_empty());
+        }
+        let all = client.list_api_group_resources(&version).await.ok()?;
+        Some(all.resources.iter().all(|r| r.name != K::PLURAL))
+    });
+    asked.await.ok().flatten().unwrap_or(false)
 }
 
 fn applied<K: Kind>(object: Object<K>) -> Seen {

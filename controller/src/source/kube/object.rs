@@ -21,7 +21,7 @@ pub(super) trait Kind: Send + Sync + Unpin + 'static {
     const PLURAL: &'static str;
     /// What policy depends on.
     const SHAPE: Shape;
-    /// A server that knows no such kind has none of it.
+    /// A server that knows no such kind, and says so when it is asked what it knows, has none of it.
     const OPTIONAL: bool = false;
     /// While it cannot be followed, pods wait.
     const GUARDS: bool = false;
