@@ -3,6 +3,10 @@
 //! All replicas watch, compute and serve; only status is written by one. The holder renews the Lease; the others look at
 //! it, and one takes it over when it was not renewed for as long as it says. Clocks of different hosts are never
 //! compared: what counts is how long the Lease has not changed by our own clock.
+//!
+//! No two lead at once. The holder counts from before it asked for a renewal, the others from when they saw it, which is
+//! later; and the holder stops at [`Pace::deadline`], whatever it is waiting for then, well before the others may begin.
+//! What is left is a write that was on its way then and reaches the API server later than the Lease runs out.
 
 use std::time::Duration;
 
@@ -24,6 +28,13 @@ pub struct Pace {
     pub duration: Duration,
     /// How often the holder renews it and the others look. 3 s.
     pub renew: Duration,
+}
+
+impl Pace {
+    /// So long after its last renewal the holder stops. Two thirds of the duration.
+    fn deadline(&self) -> Duration {
+        self.duration * 2 / 3
+    }
 }
 
 impl Default for Pace {
@@ -59,9 +70,8 @@ impl Candidate {
             let round = Instant::now();
             let attempt =
                 tokio::time::timeout(self.pace.duration / 2, self.attempt(&leases, &mut observed));
-            let outcome = tokio::select! {
-                () = drain.cancelled() => break,
-                outcome = attempt => outcome,
+            let Some(outcome) = self.or_stop(attempt, &renewed, &holds, &drain).await else {
+                break;
             };
             match outcome {
                 Ok(Ok(true)) => {
@@ -83,23 +93,44 @@ impl Candidate {
                     }
                 }
             }
-            // we stop believing before the others begin to
-            let valid = self.pace.duration.mul_f32(0.7);
-            let now = renewed.is_some_and(|at| at.elapsed() < valid);
-            if holds.send_replace(now) != now {
-                tracing::info!(
-                    identity = self.identity,
-                    "{}",
-                    if now { "leading" } else { "not leading" }
-                );
-            }
-            tokio::select! {
-                () = drain.cancelled() => break,
-                () = tokio::time::sleep(self.pace.renew) => {}
+            self.say(&holds, renewed.is_some_and(|at| at.elapsed() < self.pace.deadline()));
+            let pause = tokio::time::sleep(self.pace.renew);
+            if self.or_stop(pause, &renewed, &holds, &drain).await.is_none() {
+                break;
             }
         }
         if holds.send_replace(false) {
             drop(tokio::time::timeout(self.pace.renew, self.release(&leases)).await);
+        }
+    }
+
+    /// Waits for something, and stops leading meanwhile when the time for that has come. None: the drain has begun.
+    async fn or_stop<T>(
+        &self,
+        what: impl Future<Output = T>,
+        renewed: &Option<Instant>,
+        holds: &watch::Sender<bool>,
+        drain: &CancellationToken,
+    ) -> Option<T> {
+        let end = renewed.filter(|_| *holds.borrow()).map(|at| at + self.pace.deadline());
+        let overdue = async {
+            if let Some(end) = end {
+                tokio::time::sleep_until(end).await;
+                self.say(holds, false);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = drain.cancelled() => None,
+            done = what => Some(done),
+            () = overdue => None,
+        }
+    }
+
+    fn say(&self, holds: &watch::Sender<bool>, now: bool) {
+        if holds.send_replace(now) != now {
+            let what = if now { "leading" } else { "not leading" };
+            tracing::info!(identity = self.identity, "{what}");
         }
     }
 
@@ -172,5 +203,83 @@ impl Candidate {
             leases.replace(NAME, &PostParams::default(), &lease).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
+    use kube::client::Body;
+    use tonic::codegen::{BoxFuture, Service, http};
+
+    use super::*;
+
+    /// An API server with these answers; after the last one it takes questions and says nothing.
+    #[derive(Clone)]
+    struct Server {
+        answers: &'static [u16],
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Service<http::Request<Body>> for Server {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = BoxFuture<Self::Response, Infallible>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+            let answer = self.answers.get(self.asked.fetch_add(1, Ordering::Relaxed));
+            Box::pin(async move {
+                let Some(code) = answer else {
+                    return pending().await;
+                };
+                let body = match code {
+                    200..300 => request.into_body().collect_bytes().await.unwrap().to_vec(),
+                    code => serde_json::json!({
+                        "kind": "Status", "apiVersion": "v1", "status": "Failure",
+                        "message": "no", "reason": "No", "code": code,
+                    })
+                    .to_string()
+                    .into_bytes(),
+                };
+                Ok(http::Response::builder().status(*code).body(body.into()).unwrap())
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_holder_stops_before_another_may_begin() {
+        // there is none, it is made; then errors, and in the end silence
+        for answers in [&[404, 201][..], &[404, 201, 500], &[404, 201, 500, 500]] {
+            let server = Server { answers, asked: Arc::default() };
+            let candidate = Candidate {
+                client: Client::new(server, "weir"),
+                namespace: "weir".to_owned(),
+                identity: "a".to_owned(),
+                pace: Pace::default(),
+            };
+            let (holds, mut leading) = watch::channel(false);
+            let begun = Instant::now();
+            let deadline = candidate.pace.deadline();
+            let run = candidate.run(holds, CancellationToken::new());
+            let ends = async {
+                leading.wait_for(|l| *l).await.unwrap();
+                leading.wait_for(|l| !*l).await.unwrap();
+            };
+            tokio::select! {
+                () = run => panic!("it ended"),
+                () = ends => {}
+            }
+            let stopped = begun.elapsed();
+            assert!(stopped <= deadline + Duration::from_millis(1), "{answers:?}: {stopped:?}");
+        }
     }
 }

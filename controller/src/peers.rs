@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -191,7 +191,11 @@ impl Presence {
             if since.elapsed() < self.pace.duration {
                 out.push(address);
             } else if since.elapsed() > self.pace.duration * 4 {
-                leases.delete(&name, &DeleteParams::default()).await.map(drop).or_else(missing)?;
+                // this one as it was seen: one that was renewed just now is alive
+                let only =
+                    Preconditions { uid: lease.metadata.uid, resource_version: Some(version) };
+                let params = DeleteParams::default().preconditions(only);
+                leases.delete(&name, &params).await.map(drop).or_else(missing)?;
                 continue;
             }
             still.insert(name, Seen { version, since });
@@ -205,7 +209,7 @@ impl Presence {
 
 fn missing(error: kube::Error) -> Result<(), kube::Error> {
     match error {
-        kube::Error::Api(status) if status.code == 404 => Ok(()),
+        kube::Error::Api(status) if matches!(status.code, 404 | 409) => Ok(()),
         error => Err(error),
     }
 }
