@@ -26,9 +26,9 @@ use crate::metrics::metrics;
 use crate::peers::{self, Peers, Presence};
 use crate::pki::{self, Files, Init};
 use crate::publish::{Handle, Hub};
-use crate::serve::{self, Clients, Limits, Reception, Refusals, Tokens};
+use crate::serve::{self, Clients, Limits, Reception, Refusals, Sent, Tokens};
 use crate::source::{self, dir};
-use crate::status::Writer;
+use crate::status::{Writer, Writes};
 
 /// For streams and requests under way after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -186,21 +186,36 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
     let mut leads_here = None;
     if let Some(candidate) = config.candidate {
         let (leads, leading) = watch::channel(false);
-        leads_here = Some(leading.clone());
+        let writes = Arc::new(Writes::default());
+        leads_here = Some((leading.clone(), Arc::clone(&writes)));
         let (client, hub) = (candidate.client.clone(), handle.clone());
-        let writer = Writer { client, hub, leading, peers: peers.clone(), pace: STATUS };
+        let writer = Writer {
+            client,
+            hub,
+            leading,
+            peers: peers.clone(),
+            pace: STATUS,
+            writes: Arc::clone(&writes),
+        };
         tasks.spawn("status", until(drain.clone(), writer.run()));
         tasks.spawn("lease", candidate.run(leads, drain.clone()));
     }
     tasks.spawn("hub", until(drain.clone(), hub.run()));
     tasks.spawn("ready", until(drain.clone(), open_when_synced(handle.clone(), serve_gate)));
-    let reception = Reception { tls, tokens: config.tokens, peers, limits: Limits::default() };
+    let sent = Arc::new(Sent::default());
+    let reception = Reception {
+        tls,
+        tokens: config.tokens,
+        peers,
+        limits: Limits::default(),
+        sent: Arc::clone(&sent),
+    };
     let serving =
         serve::serve_all(listener, reception, handle.clone(), Arc::clone(&refusals), drain.clone());
     tasks.spawn_fallible("serve", async { serving.await.map_err(anyhow::Error::from) });
     if let Some(listener) = admin {
         let (hub, refusals) = (handle.clone(), Arc::clone(&refusals));
-        let metrics = metrics(&hub, &refusals, leads_here);
+        let metrics = metrics(&hub, &refusals, &sent, leads_here);
         let admin = Admin::new(ready.clone())
             .metrics(move || metrics.encode())
             .debug_state(move || format!("{}{}", hub.describe(), refusals.describe()));

@@ -8,7 +8,8 @@ use weir_runtime::metrics::Metrics;
 
 use crate::event::Event;
 use crate::publish::Handle;
-use crate::serve::Refusals;
+use crate::serve::{Refusals, Sent};
+use crate::status::Writes;
 
 /// The kind of object that an event is about.
 pub(crate) fn kind(event: &Event) -> &'static str {
@@ -54,11 +55,12 @@ fn as_float(number: u64) -> f64 {
     number as f64
 }
 
-/// All metrics of a controller. `leading` is absent where no status is written.
+/// All metrics of a controller. `leadership` is absent where no status is written.
 pub fn metrics(
     hub: &Handle,
     refusals: &Arc<Refusals>,
-    leading: Option<watch::Receiver<bool>>,
+    sent: &Arc<Sent>,
+    leadership: Option<(watch::Receiver<bool>, Arc<Writes>)>,
 ) -> Metrics {
     let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let counters = hub.counters();
@@ -77,7 +79,7 @@ pub fn metrics(
         "From a change of a policy seen by the source to the acknowledgement of one node's switch",
         &counters.realization,
     );
-    let (hub, refusals) = (hub.clone(), Arc::clone(refusals));
+    let (hub, refusals, sent) = (hub.clone(), Arc::clone(refusals), Arc::clone(sent));
     metrics.at_scrape(move |samples| {
         let (summary, counters) = (hub.summary(), hub.counters());
         let (sizes, size) = (summary.sizes, |n: usize| as_float(n as u64));
@@ -127,11 +129,41 @@ pub fn metrics(
         ] {
             samples.gauge(name, help, [(&[][..], value)]);
         }
-        if let Some(leading) = &leading {
+        if let Some((leading, writes)) = &leadership {
             let leads = f64::from(u8::from(*leading.borrow()));
             let help = "1 when this replica holds the Lease and writes status";
             samples.gauge("weir_controller_leader", help, [(&[][..], leads)]);
+            samples.counter(
+                "weir_controller_status_writes_failed",
+                "Objects of kind PolicyStatus that could not be written, each time",
+                [(&[][..], read(&writes.failed))],
+            );
+            samples.gauge(
+                "weir_controller_status_waiting",
+                "Objects of kind PolicyStatus that could not be written and wait for another try",
+                [(&[][..], read(&writes.waiting))],
+            );
+            // one replica tells, and so each policy counts once
+            if let Some(states) = writes.states() {
+                let of = |state: &str| as_float(states.get(state).copied().unwrap_or_default());
+                samples.gauges(
+                    "weir_policies",
+                    "Policies by how far they are in force; told by the replica that writes status",
+                    "state",
+                    ["failed", "invalid", "late", "pending", "realized"].map(|s| (s, of(s))),
+                );
+            }
         }
+        samples.counters(
+            "weir_controller_stream_bytes",
+            "Bytes of messages to agents, as they are encoded",
+            "kind",
+            [
+                ("delta", read(&sent.delta)),
+                ("query", read(&sent.query)),
+                ("snapshot", read(&sent.snapshot)),
+            ],
+        );
         samples.counters(
             "weir_controller_events",
             "Events of the source",
@@ -171,4 +203,29 @@ pub fn metrics(
         }
     });
     metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::Hub;
+    use crate::source::line;
+
+    #[test]
+    fn every_refusal_and_every_kind_of_message_has_its_number() {
+        let (_feed, intake) = line();
+        let (_hub, handle) = Hub::new(intake, "test");
+        let (refusals, sent) = (Arc::new(Refusals::default()), Arc::new(Sent::default()));
+        refusals.token_unbound.store(3, Ordering::Relaxed);
+        sent.delta.store(77, Ordering::Relaxed);
+        let text = metrics(&handle, &refusals, &sent, None).encode();
+        for line in [
+            "weir_controller_refused_total{reason=\"token-unbound\"} 3",
+            "weir_controller_refused_total{reason=\"crowd\"} 0",
+            "weir_controller_stream_bytes_total{kind=\"delta\"} 77",
+            "weir_controller_stream_bytes_total{kind=\"snapshot\"} 0",
+        ] {
+            assert!(text.lines().any(|l| l.trim_end_matches(".0") == line), "{line}:\n{text}");
+        }
+    }
 }

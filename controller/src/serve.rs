@@ -75,6 +75,15 @@ pub struct Reception {
     /// The other replicas, for answers about agents that are connected to them.
     pub peers: Option<Peers>,
     pub limits: Limits,
+    pub sent: Arc<Sent>,
+}
+
+/// What agents were sent. Units: bytes of encoded messages.
+#[derive(Debug, Default)]
+pub struct Sent {
+    pub snapshot: AtomicU64,
+    pub delta: AtomicU64,
+    pub query: AtomicU64,
 }
 
 /// Why serving ended.
@@ -94,6 +103,7 @@ struct Context {
     tokens: Option<Tokens>,
     peers: Option<Peers>,
     refusals: Arc<Refusals>,
+    sent: Arc<Sent>,
     drain: CancellationToken,
     /// What we call ourselves.
     name: Arc<str>,
@@ -189,7 +199,13 @@ pub async fn serve(
     drain: CancellationToken,
 ) -> Result<(), ServeError> {
     let (_keep, config) = watch::channel(Some(tls.config(Clients::Certified)?));
-    let reception = Reception { tls: config, tokens: None, peers: None, limits: Limits::default() };
+    let reception = Reception {
+        tls: config,
+        tokens: None,
+        peers: None,
+        limits: Limits::default(),
+        sent: Arc::default(),
+    };
     serve_all(listener, reception, hub, refusals, drain).await
 }
 
@@ -203,10 +219,11 @@ pub async fn serve_all(
     refusals: Arc<Refusals>,
     drain: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Reception { tls, tokens, peers, limits } = reception;
+    let Reception { tls, tokens, peers, limits, sent } = reception;
     let name = format!("weir-controller {}", env!("CARGO_PKG_VERSION"));
     let counted = Arc::clone(&refusals);
-    let context = Context { hub, tokens, peers, refusals, drain: drain.clone(), name: name.into() };
+    let context =
+        Context { hub, tokens, peers, refusals, sent, drain: drain.clone(), name: name.into() };
     let agents = DistributionServer::new(Agents::new(context.clone()))
         .max_decoding_message_size(MAX_TO_CONTROLLER)
         .max_encoding_message_size(MAX_TO_AGENT);

@@ -17,7 +17,7 @@ use crate::index::{Index, Output};
 
 mod write;
 
-pub use write::{KIND, Writer};
+pub use write::{KIND, Writer, Writes};
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -80,7 +80,8 @@ impl Rig {
         let (config, tls) = watch::channel(None);
         let certs = own(client.clone(), pace).follow(config, ready.gate("certificate"));
         let tokens = Tokens::new(client, "weir-controller", "weir-system", "weir-agent");
-        let reception = Reception { tls, tokens: Some(tokens), peers: None, limits };
+        let reception =
+            Reception { tls, tokens: Some(tokens), peers: None, limits, sent: Arc::default() };
         let refused = Arc::clone(&refusals);
         let serving = serve_all(listener, reception, handle.clone(), refused, drain.clone());
         let tasks = (spawn("hub", hub.run()), spawn("certs", certs), spawn("serve", serving));

@@ -5,6 +5,8 @@
 mod fake_api;
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fake_api::{FakeApi, Fault};
@@ -16,7 +18,7 @@ use weir_api::v1;
 use weir_controller::certs::Credentials;
 use weir_controller::peers::{ADDRESS, Pace, Peers, Presence};
 use weir_controller::pki::Role;
-use weir_controller::status::Writer;
+use weir_controller::status::{Writer, Writes};
 use weir_policy::ids::PolicyKey;
 use weir_runtime::task::{Task, spawn};
 
@@ -58,7 +60,14 @@ fn result(generation: i64, failures: &[&str]) -> v1::PolicyResult {
 async fn lead(api: &FakeApi, rig: &Rig, peers: Option<Peers>) -> (watch::Sender<bool>, Task<()>) {
     let (leads, leading) = watch::channel(true);
     let (client, hub) = (api.client().await, rig.hub.clone());
-    let writer = Writer { client, hub, leading, peers, pace: Duration::from_millis(5) };
+    let writer = Writer {
+        client,
+        hub,
+        leading,
+        peers,
+        pace: Duration::from_millis(5),
+        writes: Arc::default(),
+    };
     (leads, spawn("status", writer.run()))
 }
 
@@ -130,7 +139,7 @@ async fn only_the_one_that_leads_writes_and_it_goes_on_after_trouble() {
     let (leads, leading) = watch::channel(false);
     let (client, hub) = (api.client().await, rig.hub.clone());
     let pace = Duration::from_millis(5);
-    let writer = Writer { client, hub, leading, peers: None, pace };
+    let writer = Writer { client, hub, leading, peers: None, pace, writes: Arc::default() };
     let _writer = spawn("status", writer.run());
     let _n1 = synced(&rig, "n1").await;
     assert_eq!(api.requests("policystatuses"), 0);
@@ -199,4 +208,54 @@ async fn replicas_find_each_other() {
     api.wait_gone("Lease weir-system/weir-controller.a").await;
     api.wait_gone("Lease weir-system/weir-controller.b").await;
     assert!(!a.name().is_empty());
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_written_holds_up_no_other() {
+    let api = FakeApi::start().await;
+    let rig = Rig::with(WORLD).await;
+    api.deny("policystatuses/db");
+    let (_leads, leading) = watch::channel(true);
+    let writes = Arc::new(Writes::default());
+    let (client, hub) = (api.client().await, rig.hub.clone());
+    let (pace, peers) = (Duration::from_millis(5), None);
+    let writer = Writer { client, hub, leading, peers, pace, writes: Arc::clone(&writes) };
+    let _writer = spawn("status", writer.run());
+    // the other one comes, whichever is first
+    api.wait("PolicyStatus shop/none", |s| reason(s) == "AllNodes").await;
+    api.wait_request("policystatuses/db", 2).await;
+    assert!(api.get(DB).is_none());
+    assert!(writes.failed.load(Ordering::Relaxed) >= 1);
+    assert_eq!(writes.waiting.load(Ordering::Relaxed), 1);
+    assert_eq!(
+        writes.states().unwrap().into_iter().collect::<Vec<_>>(),
+        [("late", 1), ("realized", 1)]
+    );
+    // and is written once it can be
+    api.allow();
+    api.wait(DB, |s| reason(s) == "NodesLate").await;
+    while writes.waiting.load(Ordering::Relaxed) > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn only_the_object_that_was_meant_is_deleted() {
+    let api = FakeApi::start().await;
+    let mut rig = Rig::with(WORLD).await;
+    let (_leads, _writer) = lead(&api, &rig, None).await;
+    let mut other = api.wait(DB, |s| reason(s) == "NodesLate").await;
+    api.wait("PolicyStatus shop/none", |s| !reason(s).is_empty()).await;
+    // somebody makes another of that name
+    api.remove(DB);
+    other["metadata"]["uid"] = "another".into();
+    api.put(other);
+    let gone = |name: &str, uid: &str| weir_controller::event::Event::PolicyDeleted {
+        key: PolicyKey::network_policy("shop", name),
+        uid: uid.into(),
+    };
+    rig.send(vec![gone("db", "p1"), gone("none", "p2")]).await;
+    api.wait_request("DELETE", 2).await;
+    api.wait_gone("PolicyStatus shop/none").await;
+    assert_eq!(api.get(DB).unwrap()["metadata"]["uid"], "another");
 }

@@ -629,18 +629,26 @@ pub(crate) fn agent_recipe(
 
 /// One question to an admin server. Units: the first part is the HTTP status.
 pub(crate) fn ask_admin(socket: &std::path::Path, path: &str) -> Result<(u16, String)> {
-    use std::io::{Read, Write};
     let during = || format!("asking {}", socket.display());
-    let mut stream = std::os::unix::net::UnixStream::connect(socket).during(during)?;
+    let stream = std::os::unix::net::UnixStream::connect(socket).during(during)?;
     let limit = Some(Duration::from_secs(5));
     stream.set_read_timeout(limit).and_then(|()| stream.set_write_timeout(limit)).during(during)?;
+    ask(stream, path, during)
+}
+
+/// One GET on a connection that closes with its answer.
+pub(crate) fn ask(
+    mut stream: impl std::io::Read + std::io::Write,
+    path: &str,
+    during: impl Fn() -> String,
+) -> Result<(u16, String)> {
     stream
         .write_all(
             format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").as_bytes(),
         )
-        .during(during)?;
+        .during(&during)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).during(during)?;
+    stream.read_to_string(&mut answer).during(&during)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
     Ok((status, body.to_owned()))

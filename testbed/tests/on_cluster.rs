@@ -282,30 +282,50 @@ fn tokens_that_are_not_a_nodes_own_open_nothing() {
     for token in [&good, &same] {
         assert_eq!(support::follow(&mut weir, "n1", Some(token)), Ok(()));
     }
-    for (what, token, reason) in [
-        ("another node's", Some(&other), "credentials are those of node n2"),
-        ("not bound to a node", Some(&unbound_token), "not bound to a node"),
-        ("for another audience", Some(&wrong_audience), "for audience weir-controller"),
-        ("another account's", Some(&stranger), "system:serviceaccount:shop:default"),
-        ("forged", Some(&forged), "the API server refuses the token"),
-        ("expired", Some(&expired), "the API server refuses the token"),
-        ("none", None, "neither a client certificate nor a token"),
+    let mut counted = support::refused(&mut weir);
+    for (what, token, counter, reason) in [
+        ("another node's", Some(&other), "other-node", "credentials are those of node n2"),
+        ("not bound to a node", Some(&unbound_token), "token-unbound", "not bound to a node"),
+        ("for another audience", Some(&wrong_audience), "token", "for audience weir-controller"),
+        (
+            "another account's",
+            Some(&stranger),
+            "token-account",
+            "system:serviceaccount:shop:default",
+        ),
+        ("forged", Some(&forged), "token", "the API server refuses the token"),
+        ("expired", Some(&expired), "token", "the API server refuses the token"),
+        ("none", None, "token-missing", "neither a client certificate nor a token"),
     ] {
         let seen = support::follow(&mut weir, "n1", token.map(String::as_str)).unwrap_err();
-        assert!(seen.contains(reason), "{what}: {seen}");
-        // it is said in the log, too, and why
+        // only a node, even if another one, learns why
+        let told = seen.contains(reason);
+        assert_eq!(told, counter == "other-node", "{what}: {seen}");
+        // it is said in the log, and counted
         let log = std::fs::read_to_string(weir.controllers()[0].log()).unwrap();
         assert!(log.contains("refused") && log.contains(reason), "{what}: {log}");
+        *counted.entry(counter.to_owned()).or_default() += 1;
+        assert_eq!(support::refused(&mut weir), counted, "{what}");
     }
+    // and a certificate of another node, of an authority that counts here
+    let pki = weir.cluster().dir().join("pki");
+    weir_controller::pki::node(&pki, "n2", true).unwrap();
+    let seen = support::follow_certified(&mut weir, "n1", &pki.join("node-n2")).unwrap_err();
+    assert!(seen.contains("credentials are those of node n2"), "{seen}");
+    *counted.entry("other-node".to_owned()).or_default() += 1;
+    assert_eq!(support::refused(&mut weir), counted);
     weir.down().unwrap();
 }
 
 mod support {
     //! One stream to a controller, by hand.
 
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
     use rcgen::{KeyPair, SigningKey};
     use serde_json::Value;
-    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
     use weir_api::v1::{self, agent_message, distribution_client::DistributionClient};
     use weir_api::version;
     use weir_testbed::cluster::client::{base64, from_base64};
@@ -336,21 +356,57 @@ mod support {
         format!("{signed}.{}", url(&raw))
     }
 
+    /// Whom the first controller has refused, by reason.
+    pub(crate) fn refused(weir: &mut Weir) -> BTreeMap<String, u64> {
+        let text = weir.metrics().unwrap();
+        let lines = text.lines().filter_map(|l| {
+            let rest = l.strip_prefix("weir_controller_refused_total{reason=\"")?;
+            let (reason, count) = rest.split_once("\"} ")?;
+            let count = count.trim_end_matches(".0").parse().unwrap();
+            (count > 0).then(|| (reason.to_owned(), count))
+        });
+        lines.collect()
+    }
+
+    /// Says hello as a node with the certificate of these files, and waits for the first answer.
+    pub(crate) fn follow_certified(weir: &mut Weir, node: &str, pair: &Path) -> Result<(), String> {
+        let read = |end: &str| std::fs::read_to_string(pair.with_extension(end)).unwrap();
+        let identity = Identity::from_pem(read("crt"), read("key"));
+        run(weir, node, None, Some(identity))
+    }
+
     /// Says hello as a node with a token, and waits for the first answer.
     pub(crate) fn follow(weir: &mut Weir, node: &str, token: Option<&str>) -> Result<(), String> {
+        run(weir, node, token, None)
+    }
+
+    fn run(
+        weir: &mut Weir,
+        node: &str,
+        token: Option<&str>,
+        identity: Option<Identity>,
+    ) -> Result<(), String> {
         let url = format!("https://{}", weir.addresses()[0]);
         let ca = std::fs::read_to_string(weir.cluster().dir().join("pki/ca.crt")).unwrap();
         let (node, token) = (node.to_owned(), token.map(str::to_owned));
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(ca))
+            .domain_name("weir-controller");
+        if let Some(identity) = identity {
+            tls = tls.identity(identity);
+        }
         weir.cluster()
             .client()
-            .run("a stream", async move { Ok(stream(&url, &ca, &node, token).await) })
+            .run("a stream", async move { Ok(stream(&url, tls, &node, token).await) })
             .unwrap()
     }
 
-    async fn stream(url: &str, ca: &str, node: &str, token: Option<String>) -> Result<(), String> {
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(ca))
-            .domain_name("weir-controller");
+    async fn stream(
+        url: &str,
+        tls: ClientTlsConfig,
+        node: &str,
+        token: Option<String>,
+    ) -> Result<(), String> {
         let endpoint = Endpoint::from_shared(url.to_owned()).unwrap().tls_config(tls).unwrap();
         let channel = endpoint.connect().await.unwrap();
         let hello = v1::Hello {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -255,20 +256,20 @@ async fn forward(
         protocol: version::PROTOCOL,
         controller: context.name.to_string(),
     };
-    send(out, ToAgent::SnapshotBegin(begin)).await?;
+    send(out, &context.sent.snapshot, ToAgent::SnapshotBegin(begin)).await?;
     let mut part = v1::Batch { revision, changes: Vec::new() };
     let mut size = 0;
     for change in snapshot {
         if size > 0 && size + change.len() > SNAPSHOT_PART {
             let full = std::mem::replace(&mut part, v1::Batch { revision, changes: Vec::new() });
-            send(out, ToAgent::Batch(full)).await?;
+            send(out, &context.sent.snapshot, ToAgent::Batch(full)).await?;
             size = 0;
         }
         size += change.len();
         part.changes.push(change);
     }
-    send(out, ToAgent::Batch(part)).await?;
-    send(out, ToAgent::SnapshotEnd(v1::SnapshotEnd { revision })).await?;
+    send(out, &context.sent.snapshot, ToAgent::Batch(part)).await?;
+    send(out, &context.sent.snapshot, ToAgent::SnapshotEnd(v1::SnapshotEnd { revision })).await?;
     loop {
         tokio::select! {
             delta = deltas.recv() => {
@@ -276,18 +277,24 @@ async fn forward(
                     return Ok(());
                 };
                 let batch = v1::Batch { revision: delta.revision, changes: delta.changes };
-                send(out, ToAgent::Batch(batch)).await?;
+                send(out, &context.sent.delta, ToAgent::Batch(batch)).await?;
             }
             Some(Question { what, parts }) = asked.recv() => {
                 let id = questions.add(parts);
-                send(out, ToAgent::Query(v1::Query { id, what })).await?;
+                send(out, &context.sent.query, ToAgent::Query(v1::Query { id, what })).await?;
             }
         }
     }
 }
 
-async fn send(out: &Out<ControllerMessage>, kind: ToAgent) -> Result<(), Status> {
-    out.send(ControllerMessage { kind: Some(kind) }).await
+async fn send(
+    out: &Out<ControllerMessage>,
+    bytes: &AtomicU64,
+    kind: ToAgent,
+) -> Result<(), Status> {
+    let message = ControllerMessage { kind: Some(kind) };
+    bytes.fetch_add(message.encoded_len() as u64, Ordering::Relaxed);
+    out.send(message).await
 }
 
 pub(super) fn gone(error: HubGone) -> Status {

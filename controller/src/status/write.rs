@@ -2,22 +2,25 @@
 //!
 //! Written by the replica that holds the Lease. It walks over all policies once a second, if anything happened, and writes
 //! what differs from what is there; so an object is written at most once a second whatever happens in between, and the
-//! API server is asked for at most [`WRITES`] things at once.
+//! API server is asked for at most [`WRITES`] things at once. An object that cannot be written is tried again later and
+//! later, and holds up no other.
 
-use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams,
-    PostParams,
+    PostParams, Preconditions,
 };
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_policy::ids::PolicyKey;
 use weir_runtime::backoff::Backoff;
 
@@ -39,6 +42,10 @@ const LIST: u32 = 500;
 const NAMED: usize = 10;
 /// Pauses after failures of the API server.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Pauses before an object that could not be written is tried again.
+const RETRY_ONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// So many failures in a row that are no answer about the object in question: it is the API server that is unwell.
+const UNWELL: usize = 16;
 
 /// Writes status while this replica leads.
 #[derive(Clone)]
@@ -50,6 +57,29 @@ pub struct Writer {
     pub peers: Option<Peers>,
     /// Between two walks. 1 s.
     pub pace: Duration,
+    pub writes: Arc<Writes>,
+}
+
+/// How writing goes.
+#[derive(Debug, Default)]
+pub struct Writes {
+    /// Objects that could not be written, or deleted, each time.
+    pub failed: AtomicU64,
+    /// Objects that wait for another try.
+    pub waiting: AtomicU64,
+    /// Policies by state, after the last walk to the end; absent while this replica does not lead.
+    states: Mutex<Option<BTreeMap<&'static str, u64>>>,
+}
+
+impl Writes {
+    /// Policies by state, when this replica has looked at all of them.
+    pub fn states(&self) -> Option<BTreeMap<&'static str, u64>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_states(&self, states: Option<BTreeMap<&'static str, u64>>) {
+        *self.states.lock().unwrap_or_else(PoisonError::into_inner) = states;
+    }
 }
 
 /// An object as it was last written or read.
@@ -59,6 +89,8 @@ struct Written {
     essence: Value,
     /// UID of the policy it belongs to.
     owner: String,
+    /// Its own UID.
+    uid: String,
     /// When its conditions last changed, by type, with their status.
     since: HashMap<String, (String, String)>,
 }
@@ -69,6 +101,48 @@ enum WriteError {
     Api { verb: &'static str, name: String, source: Box<kube::Error> },
     #[error(transparent)]
     Gone(#[from] HubGone),
+}
+
+/// An object that could not be written.
+#[derive(Debug)]
+struct Failing {
+    /// When it is tried again.
+    at: Instant,
+    backoff: Backoff,
+    problem: String,
+}
+
+/// What a leader knows.
+#[derive(Debug, Default)]
+struct Memory {
+    written: HashMap<PolicyKey, Written>,
+    failing: HashMap<PolicyKey, Failing>,
+}
+
+impl Memory {
+    fn waits(&self, key: &PolicyKey) -> bool {
+        self.failing.get(key).is_some_and(|f| f.at > Instant::now())
+    }
+
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        self.failing.values().any(|f| f.at <= now)
+    }
+
+    /// One could not be written, and waits now.
+    fn failed(&mut self, key: PolicyKey, error: &WriteError) {
+        let problem = error.to_string();
+        let failing = self.failing.entry(key).or_insert_with(|| Failing {
+            at: Instant::now(),
+            backoff: Backoff::new(RETRY_ONE.0, RETRY_ONE.1),
+            problem: String::new(),
+        });
+        if failing.problem != problem {
+            tracing::warn!(error = problem, "status is not written, the others go on");
+            failing.problem = problem;
+        }
+        failing.at = Instant::now() + failing.backoff.pause();
+    }
 }
 
 /// What tells that a walk could find something new.
@@ -94,7 +168,16 @@ impl Writer {
             if self.hub.synced().await.is_err() {
                 return;
             }
-            match self.lead(&mut backoff).await {
+            // whoever stops leading stops writing, whatever is under way
+            let mut leading = self.leading.clone();
+            let outcome = tokio::select! {
+                biased;
+                _ = leading.wait_for(|leading| !*leading) => Ok(()),
+                outcome = self.lead(&mut backoff) => outcome,
+            };
+            self.writes.set_states(None);
+            self.writes.waiting.store(0, Ordering::Relaxed);
+            match outcome {
                 Ok(()) => problem.clear(),
                 Err(WriteError::Gone(_)) => return,
                 Err(error) => {
@@ -109,23 +192,31 @@ impl Writer {
         }
     }
 
-    /// Until we do not lead any more.
-    async fn lead(&mut self, backoff: &mut Backoff) -> Result<(), WriteError> {
-        let mut written = self.list().await?;
+    /// Until the API server is unwell.
+    async fn lead(&self, backoff: &mut Backoff) -> Result<(), WriteError> {
+        let mut memory = Memory { written: self.list().await?, failing: HashMap::new() };
         let mut before = None;
-        while *self.leading.borrow() {
+        loop {
             let mark = self.mark().await;
-            if before != Some(mark) {
-                self.walk(&mut written).await?;
-                before = Some(mark);
-                backoff.reset();
+            if before != Some(mark) || memory.is_due() {
+                match self.walk(&mut memory).await {
+                    Ok(()) => {
+                        before = Some(mark);
+                        backoff.reset();
+                    }
+                    // what is known of the others is not forgotten for that
+                    Err(error @ WriteError::Api { .. }) => {
+                        tracing::debug!(%error, "the API server takes no status, trying again");
+                        before = None;
+                        backoff.wait().await;
+                    }
+                    Err(error) => return Err(error),
+                }
+                let waiting = memory.failing.len() as u64;
+                self.writes.waiting.store(waiting, Ordering::Relaxed);
             }
-            let stopped = self.leading.wait_for(|leading| !*leading);
-            if tokio::time::timeout(self.pace, stopped).await.is_ok() {
-                return Ok(());
-            }
+            tokio::time::sleep(self.pace).await;
         }
-        Ok(())
     }
 
     async fn mark(&self) -> Mark {
@@ -142,14 +233,16 @@ impl Writer {
         }
     }
 
-    /// Looks at every policy, and writes what is not there yet.
-    async fn walk(&self, written: &mut HashMap<PolicyKey, Written>) -> Result<(), WriteError> {
+    /// Looks at every policy, and writes what is not there yet. One that cannot be written holds up no other.
+    async fn walk(&self, memory: &mut Memory) -> Result<(), WriteError> {
         let warnings = self.hub.warnings();
         let mut by_policy: HashMap<&str, Vec<&Warning>> = HashMap::new();
         for warning in warnings.iter() {
             by_policy.entry(&warning.object).or_default().push(warning);
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
+        let mut states = BTreeMap::new();
+        let mut unwell = 0;
         for page in 0.. {
             let mut page = self.hub.policies(page * PAGE, PAGE).await?;
             if let Some(peers) = &self.peers {
@@ -162,41 +255,82 @@ impl Writer {
                 seen.insert(progress.key.clone());
                 let title = format!("NetworkPolicy {}", progress.key);
                 let warnings = by_policy.get(title.as_str()).map_or(&[][..], Vec::as_slice);
-                let before = written.get(&progress.key);
+                let before = memory.written.get(&progress.key);
                 let essence = essence(&progress, warnings);
+                *states.entry(state(&essence)).or_insert(0) += 1;
                 if before.is_some_and(|b| b.essence == essence && *b.owner == *progress.uid) {
+                    memory.failing.remove(&progress.key);
+                    continue;
+                }
+                if memory.waits(&progress.key) {
                     continue;
                 }
                 let before = before.cloned();
                 due.push((progress, essence, before));
             }
             let writes = due.into_iter().map(|(progress, essence, before)| {
-                self.write(progress, essence, before, page.revision, now.clone())
+                let (key, now) = (progress.key.clone(), now.clone());
+                let write = self.write(progress, essence, before, page.revision, now);
+                write.map(|written| (key, written))
             });
-            let results: Vec<_> = stream::iter(writes).buffer_unordered(WRITES).collect().await;
-            let mut failed = None;
-            for result in results {
+            let mut writes = stream::iter(writes).buffer_unordered(WRITES);
+            while let Some((key, result)) = writes.next().await {
                 match result {
-                    Ok((key, new)) => {
-                        written.insert(key, new);
+                    Ok(new) => {
+                        unwell = 0;
+                        memory.failing.remove(&key);
+                        memory.written.insert(key, new);
                     }
-                    Err(error) => failed = Some(error),
+                    Err(error) => unwell = self.failed(memory, key, error, unwell)?,
                 }
-            }
-            if let Some(error) = failed {
-                return Err(error);
             }
             if page.last {
                 break;
             }
         }
-        let unseen = written.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+        self.writes.set_states(Some(states));
+        let unseen = memory.written.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+        memory.failing.retain(|key, _| seen.contains(key) || memory.written.contains_key(key));
         // the walk passes over one where others went meanwhile
         for key in self.hub.missing(unseen).await? {
-            self.delete(&key).await?;
-            written.remove(&key);
+            if memory.waits(&key) {
+                continue;
+            }
+            let uid = memory.written.get(&key).map(|w| w.uid.clone()).unwrap_or_default();
+            match self.delete(&key, uid).await {
+                Ok(()) => {
+                    memory.written.remove(&key);
+                    memory.failing.remove(&key);
+                }
+                Err(error) => unwell = self.failed(memory, key, error, unwell)?,
+            }
         }
         Ok(())
+    }
+
+    /// One could not be written. Gives how many failures in a row are none of the object's.
+    ///
+    /// Errors: the same, when the others would fare no better.
+    fn failed(
+        &self,
+        memory: &mut Memory,
+        key: PolicyKey,
+        error: WriteError,
+        unwell: usize,
+    ) -> Result<usize, WriteError> {
+        let WriteError::Api { source, .. } = &error else {
+            return Err(error);
+        };
+        // 429 is about all of them
+        let of_its_own = matches!(&**source, kube::Error::Api(status)
+            if (400..500).contains(&status.code) && status.code != 429);
+        self.writes.failed.fetch_add(1, Ordering::Relaxed);
+        memory.failed(key, &error);
+        match of_its_own {
+            true => Ok(0),
+            false if unwell + 1 >= UNWELL => Err(error),
+            false => Ok(unwell + 1),
+        }
     }
 
     async fn write(
@@ -206,16 +340,15 @@ impl Writer {
         before: Option<Written>,
         revision: u64,
         now: String,
-    ) -> Result<(PolicyKey, Written), WriteError> {
+    ) -> Result<Written, WriteError> {
         let key = &progress.key;
         let failed =
             |verb, error| WriteError::Api { verb, name: key.to_string(), source: Box::new(error) };
         let api = self.api(&key.namespace);
         let mut before = before;
-        if before.as_ref().is_some_and(|b| *b.owner != *progress.uid) {
+        if let Some(old) = before.take_if(|b| *b.owner != *progress.uid) {
             // of an earlier policy of this name, and soon to be collected with it
-            self.delete(key).await?;
-            before = None;
+            self.delete(key, old.uid).await?;
         }
         let mut status = essence.clone();
         let since = date(&mut status, before.as_ref(), &now);
@@ -223,8 +356,8 @@ impl Writer {
         Counters::add(&self.hub.counters().status_writes, 1);
         let patch = Patch::Merge(json!({ "status": status }));
         let params = PatchParams::default();
-        match api.patch_status(&key.name, &params, &patch).await {
-            Ok(_) => {}
+        let there = match api.patch_status(&key.name, &params, &patch).await {
+            Ok(there) => there,
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 let created = api.create(&PostParams::default(), &self.object(&progress)).await;
                 match created {
@@ -233,19 +366,24 @@ impl Writer {
                     Err(error) => return Err(failed("create", error)),
                 }
                 let patched = api.patch_status(&key.name, &params, &patch).await;
-                patched.map_err(|error| failed("patch", error))?;
+                patched.map_err(|error| failed("patch", error))?
             }
             Err(error) => return Err(failed("patch", error)),
-        }
-        let owner = progress.uid.to_string();
-        Ok((key.clone(), Written { essence, owner, since }))
+        };
+        let (owner, uid) = (progress.uid.to_string(), there.metadata.uid.unwrap_or_default());
+        Ok(Written { essence, owner, uid, since })
     }
 
-    async fn delete(&self, key: &PolicyKey) -> Result<(), WriteError> {
-        let deleted = self.api(&key.namespace).delete(&key.name, &DeleteParams::default()).await;
+    /// Takes away the object with this UID, and no other of its name.
+    async fn delete(&self, key: &PolicyKey, uid: String) -> Result<(), WriteError> {
+        let only =
+            Preconditions { uid: Some(uid).filter(|u| !u.is_empty()), resource_version: None };
+        let params = DeleteParams::default().preconditions(only);
+        let deleted = self.api(&key.namespace).delete(&key.name, &params).await;
         match deleted {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            // gone already, and perhaps there is another
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(WriteError::Api {
                 verb: "delete",
                 name: key.to_string(),
@@ -266,7 +404,7 @@ impl Writer {
                 source: Box::new(error),
             })?;
             for object in list.items {
-                let ObjectMeta { namespace, name, owner_references, .. } = object.metadata;
+                let ObjectMeta { namespace, name, uid, owner_references, .. } = object.metadata;
                 let (Some(namespace), Some(name)) = (namespace, name) else {
                     continue;
                 };
@@ -274,7 +412,7 @@ impl Writer {
                 let owner = owner.map(|o| o.uid).unwrap_or_default();
                 let status = object.data.get("status").cloned().unwrap_or_default();
                 let key = PolicyKey::network_policy(&namespace, &name);
-                out.insert(key, Written::read(status, owner));
+                out.insert(key, Written::read(status, owner, uid.unwrap_or_default()));
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
@@ -307,7 +445,7 @@ fn resource() -> ApiResource {
 }
 
 impl Written {
-    fn read(mut status: Value, owner: String) -> Self {
+    fn read(mut status: Value, owner: String, uid: String) -> Self {
         let mut since = HashMap::new();
         let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
         for condition in conditions.into_iter().flatten() {
@@ -326,7 +464,7 @@ impl Written {
             // absent and null are the same to the API server
             fields.entry("latency").or_insert(Value::Null);
         }
-        Self { essence: status, owner, since }
+        Self { essence: status, owner, uid, since }
     }
 }
 
@@ -400,6 +538,24 @@ fn essence(progress: &Progress, warnings: &[&Warning]) -> Value {
         "conditions": [accepted, condition("Realized", status, reason, &message, *generation)],
         "warnings": warnings,
     })
+}
+
+/// A policy in one word.
+fn state(essence: &Value) -> &'static str {
+    let reasons: Vec<&str> = essence["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c["reason"].as_str())
+        .collect();
+    let is = |reason: &str| reasons.contains(&reason);
+    match () {
+        () if is("Invalid") => "invalid",
+        () if is("NodeFailed") => "failed",
+        () if is("NodesLate") => "late",
+        () if is("Pending") => "pending",
+        () => "realized",
+    }
 }
 
 fn condition(kind: &str, status: &str, reason: &str, message: &str, generation: i64) -> Value {

@@ -148,6 +148,26 @@ impl Weir {
         &self.addresses
     }
 
+    /// What the first controller tells Prometheus.
+    pub fn metrics(&mut self) -> Result<String> {
+        let file = self.cluster.dir().join(address_file(0));
+        let addresses = weir_controller::app::Addresses::read(&file);
+        let admin = addresses.during(|| format!("reading {}", file.display()))?.admin;
+        let missing = || Error::Content {
+            file: file.clone(),
+            field: "admin".to_owned(),
+            reason: "is not there".to_owned(),
+        };
+        let admin = admin.ok_or_else(missing)?;
+        let during = move || format!("asking {admin}");
+        self.cluster
+            .with_bed(|bed| bed.infra().clone())
+            .run(move || {
+                fleet::ask(std::net::TcpStream::connect(admin).during(during)?, "/metrics", during)
+            })
+            .map(|(_, body)| body)
+    }
+
     /// The agent process of a node.
     pub fn agent(&mut self, node: &str) -> Result<&mut Daemon> {
         self.agents.get_mut(node).ok_or_else(|| Error::Unknown {
@@ -365,6 +385,7 @@ fn controller_recipe(
         ("--source", "kube".to_owned()),
         ("--kubeconfig", kubeconfig.display().to_string()),
         ("--listen", format!("{}:0", address::CONTROLLER)),
+        ("--admin", format!("{}:0", address::CONTROLLER)),
         ("--address-file", text(bed.dir().join(address_file(replica)))),
         ("--namespace", NAMESPACE.to_owned()),
         ("--replica", name.clone()),
