@@ -245,7 +245,8 @@ mod tests {
                     200..300 => request.into_body().collect_bytes().await.unwrap().to_vec(),
                     code => serde_json::json!({
                         "kind": "Status", "apiVersion": "v1", "status": "Failure",
-                        "message": "no", "reason": "No", "code": code,
+                        "message": "no", "code": code,
+                        "reason": if *code == 404 { "NotFound" } else { "InternalError" },
                     })
                     .to_string()
                     .into_bytes(),
@@ -259,7 +260,8 @@ mod tests {
     async fn the_holder_stops_before_another_may_begin() {
         // there is none, it is made; then errors, and in the end silence
         for answers in [&[404, 201][..], &[404, 201, 500], &[404, 201, 500, 500]] {
-            let server = Server { answers, asked: Arc::default() };
+            let asked = Arc::default();
+            let server = Server { answers, asked: Arc::clone(&asked) };
             let candidate = Candidate {
                 client: Client::new(server, "weir"),
                 namespace: "weir".to_owned(),
@@ -276,7 +278,9 @@ mod tests {
             };
             tokio::select! {
                 () = run => panic!("it ended"),
-                () = ends => {}
+                ended = tokio::time::timeout(deadline * 10, ends) => {
+                    ended.unwrap_or_else(|_| panic!("{answers:?}: asked {asked:?}"));
+                }
             }
             let stopped = begun.elapsed();
             assert!(stopped <= deadline + Duration::from_millis(1), "{answers:?}: {stopped:?}");

@@ -31,6 +31,10 @@ pub const LABEL: &str = "weir.io/replica";
 /// Annotation with the address of the replica.
 pub const ADDRESS: &str = "weir.io/address";
 
+/// Replicas that can be known to each other. Their Leases have the numbers below this in their names, so that a Role can name
+/// them.
+pub const SLOTS: usize = 16;
+
 /// A name that every replica's certificate has.
 const SERVER_NAME: &str = "weir-controller";
 /// For a connection, and for an answer.
@@ -58,7 +62,7 @@ impl Default for Pace {
 pub struct Presence {
     pub client: Client,
     pub namespace: String,
-    /// Differs between replicas; part of a Lease's name.
+    /// Differs between replicas; the holder in the Lease.
     pub id: String,
     /// Where the others reach it: `HOST:PORT`.
     pub address: String,
@@ -84,10 +88,11 @@ impl Presence {
     pub async fn run(self, others: watch::Sender<Vec<String>>, drain: CancellationToken) {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut seen: HashMap<String, Seen> = HashMap::new();
+        let mut slot = None;
         let mut problem = String::new();
         loop {
             let round = async {
-                self.renew(&leases).await?;
+                self.renew(&leases, &mut slot).await?;
                 self.look(&leases, &mut seen).await
             };
             let round = tokio::select! {
@@ -104,7 +109,10 @@ impl Presence {
                         }
                         changed
                     });
-                    String::new()
+                    match slot {
+                        Some(_) => String::new(),
+                        None => format!("all {SLOTS} are taken, the others do not know this one"),
+                    }
                 }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer in time".to_owned(),
@@ -118,19 +126,15 @@ impl Presence {
                 () = tokio::time::sleep(self.pace.renew) => {}
             }
         }
-        let name = self.name();
-        let params = DeleteParams::default();
-        let gone = leases.delete(&name, &params);
         // one that stays is taken away by the others
-        drop(tokio::time::timeout(PATIENCE, gone).await);
+        drop(tokio::time::timeout(PATIENCE, self.leave(&leases, slot)).await);
     }
 
-    fn name(&self) -> String {
-        format!("weir-controller.{}", self.id)
+    fn name(slot: usize) -> String {
+        format!("weir-controller.{slot}")
     }
 
-    async fn renew(&self, leases: &Api<Lease>) -> Result<(), kube::Error> {
-        let name = self.name();
+    fn lease(&self, slot: usize, version: Option<String>) -> Lease {
         let spec = LeaseSpec {
             holder_identity: Some(self.id.clone()),
             lease_duration_seconds: i32::try_from(self.pace.duration.as_secs().max(1)).ok(),
@@ -138,27 +142,69 @@ impl Presence {
             ..LeaseSpec::default()
         };
         let metadata = ObjectMeta {
-            name: Some(name.clone()),
+            name: Some(Self::name(slot)),
             namespace: Some(self.namespace.clone()),
             labels: Some(BTreeMap::from([(LABEL.to_owned(), "true".to_owned())])),
             annotations: Some(BTreeMap::from([(ADDRESS.to_owned(), self.address.clone())])),
+            resource_version: version,
             ..ObjectMeta::default()
         };
-        let mut lease = Lease { metadata, spec: Some(spec) };
-        let found = leases.get_opt(&name).await?;
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    fn is_ours(&self, lease: &Lease) -> bool {
+        let holder = lease.spec.as_ref().and_then(|s| s.holder_identity.as_deref());
+        holder == Some(self.id.as_str())
+    }
+
+    /// Renews our Lease. Without one, the first that nobody has becomes ours.
+    async fn renew(
+        &self,
+        leases: &Api<Lease>,
+        slot: &mut Option<usize>,
+    ) -> Result<(), kube::Error> {
         let params = PostParams::default();
-        let written = match found {
-            None => leases.create(&params, &lease).await,
-            Some(found) => {
-                lease.metadata.resource_version = found.metadata.resource_version;
-                leases.replace(&name, &params, &lease).await
+        if let Some(ours) = *slot {
+            let found = leases.get_opt(&Self::name(ours)).await?;
+            if let Some(found) = found.filter(|f| self.is_ours(f)) {
+                let new = self.lease(ours, found.metadata.resource_version);
+                return match leases.replace(&Self::name(ours), &params, &new).await {
+                    // somebody takes away what looks dead: the next round makes it again
+                    Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+                    written => written.map(drop),
+                };
             }
-        };
-        match written {
-            // somebody takes away what looks dead: the next round makes it again
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            written => written.map(drop),
+            *slot = None;
         }
+        let list = leases.list(&ListParams::default().labels(&format!("{LABEL}=true"))).await?;
+        for free in 0..SLOTS {
+            let name = Self::name(free);
+            if list.items.iter().any(|l| l.metadata.name.as_ref() == Some(&name)) {
+                continue;
+            }
+            match leases.create(&params, &self.lease(free, None)).await {
+                // another was quicker
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                made => {
+                    made?;
+                    *slot = Some(free);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes our Lease away.
+    async fn leave(&self, leases: &Api<Lease>, slot: Option<usize>) -> Result<(), kube::Error> {
+        let Some(ours) = slot else {
+            return Ok(());
+        };
+        let Some(lease) = leases.get_opt(&Self::name(ours)).await?.filter(|l| self.is_ours(l))
+        else {
+            return Ok(());
+        };
+        delete(leases, lease.metadata).await
     }
 
     /// Addresses of the others, in order.
@@ -171,31 +217,23 @@ impl Presence {
         let mut out = Vec::new();
         let mut still = HashMap::new();
         for lease in list.items {
-            let name = lease.metadata.name.unwrap_or_default();
-            let Some(address) = lease
-                .metadata
-                .annotations
-                .and_then(|mut a| a.remove(ADDRESS))
-                .filter(|a| !a.is_empty())
-            else {
-                continue;
-            };
-            if name == self.name() {
+            let name = lease.metadata.name.clone().unwrap_or_default();
+            let known = (0..SLOTS).any(|slot| Self::name(slot) == name);
+            if !known || self.is_ours(&lease) {
                 continue;
             }
-            let version = lease.metadata.resource_version.unwrap_or_default();
+            let address = lease.metadata.annotations.as_ref().and_then(|a| a.get(ADDRESS)).cloned();
+            let address = address.unwrap_or_default();
+            let version = lease.metadata.resource_version.clone().unwrap_or_default();
             let since = match seen.remove(&name) {
                 Some(before) if before.version == version => before.since,
                 _ => Instant::now(),
             };
             if since.elapsed() < self.pace.duration {
-                out.push(address);
+                // one that cannot be reached has its Lease, too
+                out.extend(Some(address).filter(|a| !a.is_empty()));
             } else if since.elapsed() > self.pace.duration * 4 {
-                // this one as it was seen: one that was renewed just now is alive
-                let only =
-                    Preconditions { uid: lease.metadata.uid, resource_version: Some(version) };
-                let params = DeleteParams::default().preconditions(only);
-                leases.delete(&name, &params).await.map(drop).or_else(missing)?;
+                delete(leases, lease.metadata).await?;
                 continue;
             }
             still.insert(name, Seen { version, since });
@@ -207,10 +245,13 @@ impl Presence {
     }
 }
 
-fn missing(error: kube::Error) -> Result<(), kube::Error> {
-    match error {
-        kube::Error::Api(status) if matches!(status.code, 404 | 409) => Ok(()),
-        error => Err(error),
+/// Deletes a Lease as it was seen: one that was renewed just now, or that another has made meanwhile, stays.
+async fn delete(leases: &Api<Lease>, seen: ObjectMeta) -> Result<(), kube::Error> {
+    let ObjectMeta { name, uid, resource_version, .. } = seen;
+    let params = DeleteParams::default().preconditions(Preconditions { uid, resource_version });
+    match leases.delete(&name.unwrap_or_default(), &params).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        deleted => deleted.map(drop),
     }
 }
 

@@ -198,22 +198,36 @@ async fn replicas_find_each_other() {
     let two = ["10.0.0.1:9443", "10.0.0.2:9443"].map(str::to_owned);
     let found = others.wait_for(|o| *o == two);
     tokio::time::timeout(PATIENCE, found).await.expect("not found").unwrap();
-    let lease = api.get("Lease weir-system/weir-controller.a").unwrap();
-    assert_eq!(lease["metadata"]["annotations"][ADDRESS], "10.0.0.0:9443");
+    // one each, under names that are known beforehand
+    let mut holders: Vec<(String, String)> = (0..3)
+        .map(|slot| {
+            let lease = api.get(&format!("Lease weir-system/weir-controller.{slot}")).unwrap();
+            let text = |v: &Value| v.as_str().unwrap().to_owned();
+            let address = text(&lease["metadata"]["annotations"][ADDRESS]);
+            (text(&lease["spec"]["holderIdentity"]), address)
+        })
+        .collect();
+    let slot_of = |id: &str| {
+        let slot = holders.iter().position(|(holder, _)| holder == id).unwrap();
+        format!("Lease weir-system/weir-controller.{slot}")
+    };
+    let (of_a, of_b) = (slot_of("a"), slot_of("b"));
+    holders.sort();
+    assert_eq!(holders[0], ("a".to_owned(), "10.0.0.0:9443".to_owned()));
     // one ends, and one dies
     drain.cancel();
     b.abort();
     let none = of_c.wait_for(Vec::is_empty);
     tokio::time::timeout(PATIENCE, none).await.expect("still there").unwrap();
-    api.wait_gone("Lease weir-system/weir-controller.a").await;
-    api.wait_gone("Lease weir-system/weir-controller.b").await;
+    api.wait_gone(&of_a).await;
+    api.wait_gone(&of_b).await;
     assert!(!a.name().is_empty());
 }
 
 #[tokio::test]
 async fn one_that_cannot_be_written_holds_up_no_other() {
     let api = FakeApi::start().await;
-    let rig = Rig::with(WORLD).await;
+    let mut rig = Rig::with(WORLD).await;
     api.deny("policystatuses/db");
     let (_leads, leading) = watch::channel(true);
     let writes = Arc::new(Writes::default());
@@ -231,7 +245,14 @@ async fn one_that_cannot_be_written_holds_up_no_other() {
         writes.states().unwrap().into_iter().collect::<Vec<_>>(),
         [("late", 1), ("realized", 1)]
     );
-    // and is written once it can be
+    // nor what comes last, taking away what has no policy any more
+    let gone = weir_controller::event::Event::PolicyDeleted {
+        key: PolicyKey::network_policy("shop", "none"),
+        uid: "p2".into(),
+    };
+    rig.send(vec![gone]).await;
+    api.wait_gone("PolicyStatus shop/none").await;
+    // and it is written once it can be
     api.allow();
     api.wait(DB, |s| reason(s) == "NodesLate").await;
     while writes.waiting.load(Ordering::Relaxed) > 0 {

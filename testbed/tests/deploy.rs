@@ -143,3 +143,40 @@ fn a_real_api_server_takes_all_of_it() {
     }
     cluster.down().unwrap();
 }
+
+/// What the controllers may change in their namespace has a name, beside what they make.
+#[test]
+fn rights_in_the_namespace_name_their_objects() {
+    let objects = weir::objects(weir::MANIFESTS).unwrap();
+    let roles: Vec<&Value> = objects.iter().filter(|o| o["kind"] == "Role").collect();
+    assert_eq!(roles.len(), 1);
+    let mut named = BTreeSet::new();
+    for rule in roles[0]["rules"].as_array().unwrap() {
+        let names = rule["resourceNames"].as_array();
+        named.extend(names.into_iter().flatten().map(|n| n.as_str().unwrap().to_owned()));
+        // of what is not there yet, and of all of them together, no name can be said
+        let free = |verb: &Value| verb == "create" || verb == "list";
+        let all_free = rule["verbs"].as_array().unwrap().iter().all(free);
+        assert!(all_free || names.is_some_and(|n| !n.is_empty()), "{rule}");
+    }
+    let replicas = (0..weir_controller::peers::SLOTS).map(|n| format!("weir-controller.{n}"));
+    let wanted: BTreeSet<String> =
+        replicas.chain(["weir-ca", "weir-controller"].map(str::to_owned)).collect();
+    assert_eq!(named, wanted);
+}
+
+/// Controllers ask each other, so they must get there.
+#[test]
+fn controllers_reach_each_other_through_their_own_policy() {
+    let rendered = render(&["--set", "controller.port=7443"]);
+    let objects = weir::objects(&rendered).unwrap();
+    let policy = objects
+        .iter()
+        .find(|o| o["kind"] == "NetworkPolicy" && o["metadata"]["name"] == "weir-controller")
+        .unwrap();
+    for direction in ["ingress", "egress"] {
+        let rules = policy["spec"][direction].as_array().unwrap();
+        let mut ports = rules.iter().flat_map(|r| r["ports"].as_array().unwrap());
+        assert!(ports.any(|p| p["port"] == 7443), "{direction}: {policy}");
+    }
+}

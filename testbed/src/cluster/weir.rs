@@ -151,14 +151,15 @@ impl Weir {
     /// What the first controller tells Prometheus.
     pub fn metrics(&mut self) -> Result<String> {
         let file = self.cluster.dir().join(address_file(0));
-        let addresses = weir_controller::app::Addresses::read(&file);
-        let admin = addresses.during(|| format!("reading {}", file.display()))?.admin;
+        let text =
+            std::fs::read_to_string(&file).during(|| format!("reading {}", file.display()))?;
+        let admin = text.lines().find_map(|l| l.strip_prefix("admin ")?.trim().parse().ok());
         let missing = || Error::Content {
             file: file.clone(),
             field: "admin".to_owned(),
             reason: "is not there".to_owned(),
         };
-        let admin = admin.ok_or_else(missing)?;
+        let admin: std::net::SocketAddr = admin.ok_or_else(missing)?;
         let during = move || format!("asking {admin}");
         self.cluster
             .with_bed(|bed| bed.infra().clone())
