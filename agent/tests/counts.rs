@@ -67,6 +67,8 @@ fn world() -> World {
                 named_ports: BTreeSet::new(),
                 host_network: false,
                 terminal: false,
+                terminating: false,
+                created: None,
             };
             world.pods.insert(pod.key(), pod);
         }

@@ -129,6 +129,8 @@ fn pod(shape: &Shape, namespace: usize, n: usize) -> Pod {
         named_ports: BTreeSet::new(),
         host_network: false,
         terminal: false,
+        terminating: false,
+        created: None,
     }
 }
 

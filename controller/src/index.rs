@@ -24,6 +24,7 @@ use weir_policy::world::{Kind, Node, Pod, PodKey};
 use crate::event::Event;
 
 mod anchors;
+mod claims;
 mod counts;
 mod emit;
 mod group;
@@ -44,11 +45,11 @@ pub use pod::PodRecord;
 pub use roaring::RoaringBitmap as NodeSet;
 pub use view::{NamespaceView, View};
 
+use claims::Claims;
 use group::Groups;
 use intern::Interner;
 use journal::Journal;
 use namespace::Namespaces;
-use pod::Claims;
 use policy::PolicyRecord;
 use profile::Profiles;
 use slots::Slots;
@@ -206,6 +207,7 @@ impl Index {
         self.changed = true;
         let before = std::mem::replace(&mut self.nodes[number].object, object);
         self.journal.node(number, before.as_deref());
+        self.change_node_claims(number, before.as_deref());
     }
 
     /// Frees what the batch left without use. Before that, what went can still be told by name.

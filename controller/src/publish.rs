@@ -235,9 +235,17 @@ impl Hub {
         let output = self.index.apply(batch.events);
         self.counters.compute_duration.observe(start.elapsed());
         Counters::add(&self.counters.batches, 1);
+        self.note_refusals();
         self.tracker.sent(&output, batch.at, &self.index);
         self.send(output);
         self.counters.event_duration.observe(batch.at.elapsed());
+    }
+
+    /// Says which addresses workloads claim in vain, each once.
+    fn note_refusals(&mut self) {
+        for refusal in self.index.new_refusals() {
+            tracing::warn!("{refusal}");
+        }
     }
 
     fn send(&mut self, output: Output) {
@@ -318,6 +326,11 @@ impl Hub {
                     object: w.object,
                     field: w.field,
                     message: w.message,
+                }));
+                status.warnings.extend(self.index.refusals().into_iter().map(|r| v1::Warning {
+                    message: r.reason(),
+                    object: r.object,
+                    field: r.field,
                 }));
                 let _ = reply.send(status);
             }

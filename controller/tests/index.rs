@@ -102,6 +102,7 @@ fn check(index: &Index, agents: &Agents, world: &World) -> Result<(), TestCaseEr
         prop_assert_eq!(&index.state(*number), &wanted, "the index's own");
         prop_assert_eq!(&snapshot(index, *number), &wanted, "a fresh snapshot");
     }
+    prop_assert_eq!(index.refusals(), world.refusals());
     Ok(())
 }
 
@@ -187,7 +188,7 @@ mod cases {
     use weir_policy::ids::{EndpointId, PolicyKey};
     use weir_policy::labels::Labels;
     use weir_policy::state::Change;
-    use weir_policy::world::{Kind, Pod};
+    use weir_policy::world::{Kind, Node, Pod};
 
     use super::*;
 
@@ -204,6 +205,8 @@ mod cases {
             named_ports: BTreeSet::new(),
             host_network: false,
             terminal: false,
+            terminating: false,
+            created: None,
         }
     }
 
@@ -277,6 +280,50 @@ mod cases {
         assert_eq!(changes(&output), ["+profile app=b", "+u1 n1 ", "+u2 n1 10.0.0.1"]);
         let output = index.apply([deleted("b", "u2")]);
         assert_eq!(changes(&output), ["+u1 n1 10.0.0.1", "-u2", "-profile"]);
+    }
+
+    /// NP-45, NP-50: a workload takes no pod's address and no node's, and an address leaves who leaves.
+    #[test]
+    fn a_workload_takes_nobody_s_address() {
+        let vm = |address: &str| Pod { kind: Kind::Workload, ..pod("vm", "z", "n1", address) };
+        let mut index = synced([pod("a", "u1", "n1", "10.0.0.1")]);
+        let output = index.apply([Event::WorkloadApplied(vm("10.0.0.1"))]);
+        assert_eq!(changes(&output), ["+profile app=vm", "+z n1 "]);
+        let told = |index: &mut Index| -> Vec<String> {
+            index.new_refusals().iter().map(ToString::to_string).collect()
+        };
+        let refused = |owner: &str| {
+            vec![format!(
+                "Workload x/vm: spec.addresses[0]: 10.0.0.1 is an address of {owner}, \
+                 the workload does not have it"
+            )]
+        };
+        assert_eq!(told(&mut index), refused("Pod x/a"));
+        assert_eq!(told(&mut index), [""; 0], "once");
+        // even if the pod goes: its address is its own until it is gone
+        let leaving = Pod { terminating: true, ..pod("a", "u1", "n1", "10.0.0.1") };
+        assert_eq!(changes(&index.apply([Event::PodApplied(leaving)])), [""; 0]);
+        // to another pod it gives way
+        let next = index.apply([Event::PodApplied(pod("b", "u0", "n1", "10.0.0.1"))]);
+        assert_eq!(changes(&next), ["+profile app=b", "+u0 n1 10.0.0.1", "+u1 n1 "]);
+        index.apply([deleted("a", "u1")]);
+        let free = index.apply([deleted("b", "u0")]);
+        assert_eq!(changes(&free), ["+z n1 10.0.0.1", "-u0", "-profile"]);
+        assert_eq!(index.refusals(), []);
+        let node = |addresses: &[&str]| {
+            Event::NodeApplied(Node {
+                name: "n1".into(),
+                labels: Labels::default(),
+                addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            })
+        };
+        let of_node = |output: &Output| {
+            let all = changes(output);
+            all.into_iter().filter(|c| !c.starts_with("Node")).collect::<Vec<_>>()
+        };
+        assert_eq!(of_node(&index.apply([node(&["10.0.0.1"])])), ["+z n1 "]);
+        assert_eq!(told(&mut index), refused("Node n1"));
+        assert_eq!(of_node(&index.apply([node(&["10.0.0.2"])])), ["+z n1 10.0.0.1"]);
     }
 
     /// NP-44, NP-46: what becomes terminal is no endpoint any more, and moves are one batch.

@@ -164,6 +164,9 @@ impl Collector {
                 }
             }
         }
+        for refusal in self.world.refusals() {
+            out.remark(&format!("warning: {refusal}"));
+        }
         let Self { world, workloads, services, .. } = self;
         Objects { world, workloads, services, origin }
     }

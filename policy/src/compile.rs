@@ -75,8 +75,8 @@ pub fn members(world: &World, selector: &Selector) -> BTreeSet<ProfileId> {
 
 /// A pod as agents know it.
 ///
-/// An address that another pod has for policy ([`World::pod_by_address`]) is not among its own: each address answers for
-/// one pod on every node, in whatever order objects come and go (NP-45).
+/// An address that another pod has for policy ([`World::pod_by_address`]) is not among its own, nor is one of a node if it
+/// is a workload: each address answers for one pod on every node, in whatever order objects come and go (NP-45, NP-50).
 pub fn endpoint(world: &World, pod: &Pod) -> Endpoint {
     let own = |a: &IpAddr| world.pod_by_address(*a).is_some_and(|p| p.key() == pod.key());
     Endpoint {

@@ -122,7 +122,7 @@ pub enum Reason {
 
 /// The ends that packets between these addresses have: a node that has the address, else a pod, else an external end.
 pub fn end(world: &World, address: IpAddr) -> End {
-    if let Some(node) = world.nodes.values().find(|n| n.addresses.contains(&address)) {
+    if let Some(node) = world.node_by_address(address) {
         return End::Node { name: node.name.clone(), address };
     }
     match world.pod_by_address(address) {

@@ -115,9 +115,7 @@ impl Object {
     pub fn title(&self) -> String {
         match self {
             Self::Namespace { name, .. } => format!("Namespace {name}"),
-            Self::Pod(p) | Self::Workload(p) => {
-                format!("{} {}/{}", p.kind.as_str(), p.namespace, p.name)
-            }
+            Self::Pod(p) | Self::Workload(p) => p.title(),
             Self::Node(n) => format!("Node {}", n.name),
             Self::NetworkPolicy(p) => format!("NetworkPolicy {}", p.policy.key),
         }

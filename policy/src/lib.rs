@@ -24,6 +24,7 @@
 )]
 
 pub mod analyze;
+pub mod claim;
 pub mod compile;
 pub mod eval;
 pub mod explain;

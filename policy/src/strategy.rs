@@ -167,6 +167,8 @@ struct PodSeed {
     kind: Kind,
     /// Which life of a pod of this name it is; 0 has no UID.
     life: u8,
+    created: Option<i64>,
+    terminating: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +180,8 @@ enum Kind {
     /// A machine that is no pod, on a node or on none (NP-50).
     Workload,
     Elsewhere,
+    /// A workload that claims the addresses of a node.
+    Impostor,
 }
 
 /// Puts a pod or workload into a world; says whether that changes something.
@@ -196,12 +200,12 @@ impl PodSeed {
                 self.families.pick(v4(address), v6(address))
             }
             // the address of the node is the address of the pod (NP-31)
-            Kind::HostNetwork => node_addresses(node).to_vec(),
+            Kind::HostNetwork | Kind::Impostor => node_addresses(node).to_vec(),
             // an address that a live pod may have by now (NP-44)
             Kind::Terminal => self.families.pick(v4(address / 2), v6(address / 2)),
             Kind::NoAddress => Vec::new(),
         };
-        let is_workload = matches!(self.kind, Kind::Workload | Kind::Elsewhere);
+        let is_workload = matches!(self.kind, Kind::Workload | Kind::Elsewhere | Kind::Impostor);
         Pod {
             kind: if is_workload { PodKind::Workload } else { PodKind::Pod },
             mac: is_workload.then_some([2, 0, 0, 9, self.life, address]),
@@ -220,6 +224,8 @@ impl PodSeed {
             named_ports: self.named_ports,
             host_network: self.kind == Kind::HostNetwork,
             terminal: self.kind == Kind::Terminal,
+            terminating: self.terminating,
+            created: self.created,
         }
     }
 }
@@ -231,17 +237,26 @@ fn pod_seed() -> impl Strategy<Value = PodSeed> {
         1 => Just(Kind::Terminal),
         1 => Just(Kind::NoAddress),
         2 => Just(Kind::Workload),
-        1 => Just(Kind::Elsewhere)
+        1 => Just(Kind::Elsewhere),
+        1 => Just(Kind::Impostor)
     ];
-    (labels(), families(), btree_set(named_port(), 0..=3), kind, 0u8..3).prop_map(
-        |(labels, families, named_ports, kind, life)| PodSeed {
+    let ports = btree_set(named_port(), 0..=3);
+    (labels(), families(), ports, kind, 0u8..3, age()).prop_map(
+        |(labels, families, named_ports, kind, life, (created, terminating))| PodSeed {
             labels,
             families,
             named_ports,
             kind,
             life,
+            created,
+            terminating,
         },
     )
+}
+
+/// When a pod was made, often at the same time as another, and whether it is being deleted.
+fn age() -> impl Strategy<Value = (Option<i64>, bool)> {
+    (proptest::option::of(1i64..4), proptest::bool::weighted(0.2))
 }
 
 /// One name may have several numbers and protocols on one pod (NP-26).

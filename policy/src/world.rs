@@ -57,6 +57,12 @@ pub struct Pod {
     pub host_network: bool,
     /// `status.phase` Succeeded or Failed: not a pod any more (NP-44).
     pub terminal: bool,
+    /// `metadata.deletionTimestamp` is there: it is being deleted, and gives way to others at its addresses (NP-45).
+    #[serde(default)]
+    pub terminating: bool,
+    /// `metadata.creationTimestamp`. Units: seconds of Unix time.
+    #[serde(default)]
+    pub created: Option<i64>,
 }
 
 impl Pod {
@@ -141,12 +147,20 @@ impl World {
         self.all_pods().filter(|p| p.is_endpoint())
     }
 
-    /// The pod that has this address for policy. Two that claim one address: the one with the greater endpoint id, so
-    /// that the answer does not depend on the order of events.
+    /// The first node by name that has this address.
+    pub fn node_by_address(&self, address: IpAddr) -> Option<&Node> {
+        self.nodes.values().find(|n| n.addresses.contains(&address))
+    }
+
+    /// The pod or workload that has this address for policy: of those that claim it the one with the greatest
+    /// [`Claim`](crate::claim::Claim), so that the answer does not depend on the order of events. No workload has the
+    /// address of a node (NP-50).
     pub fn pod_by_address(&self, address: IpAddr) -> Option<&Pod> {
+        let of_node = self.node_by_address(address).is_some();
         self.endpoints()
             .filter(|p| p.addresses.contains(&address))
-            .max_by(|a, b| a.endpoint_id().cmp(&b.endpoint_id()))
+            .filter(|p| p.kind == Kind::Pod || !of_node)
+            .max_by_key(|p| p.claim())
     }
 
     pub fn selects(&self, selector: &Selector, pod: &Pod) -> bool {

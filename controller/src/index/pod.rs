@@ -1,11 +1,10 @@
 //! Pods, and the endpoints that some of them are.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use smallvec::SmallVec;
+use weir_policy::claim::Claim;
 use weir_policy::group::Profile;
 use weir_policy::ids::{EndpointId, ProfileId, Str};
 use weir_policy::state::Endpoint;
@@ -36,6 +35,8 @@ pub struct PodRecord {
     pub(super) content: Arc<Profile>,
     pub(super) host_network: bool,
     pub(super) terminal: bool,
+    pub(super) terminating: bool,
+    pub(super) created: Option<i64>,
     /// Absent for pods that have no part in policy.
     pub(super) place: Option<Place>,
     pub(super) encoded: OnceLock<Bytes>,
@@ -56,6 +57,8 @@ impl PodRecord {
             named_ports: self.content.named_ports.clone(),
             host_network: self.host_network,
             terminal: self.terminal,
+            terminating: self.terminating,
+            created: self.created,
         }
     }
 
@@ -67,6 +70,8 @@ impl PodRecord {
             && *self.addresses == *pod.addresses
             && self.host_network == pod.host_network
             && self.terminal == pod.terminal
+            && self.terminating == pod.terminating
+            && self.created == pod.created
             && self.content.labels == pod.labels
             && self.content.named_ports == pod.named_ports
     }
@@ -94,7 +99,7 @@ impl PodRecord {
     }
 
     /// The same pod after it lost and won addresses.
-    fn with_lost(&self, lost: Vec<IpAddr>) -> Self {
+    pub(super) fn with_lost(&self, lost: Vec<IpAddr>) -> Self {
         Self {
             kind: self.kind,
             namespace: self.namespace.clone(),
@@ -107,44 +112,32 @@ impl PodRecord {
             content: Arc::clone(&self.content),
             host_network: self.host_network,
             terminal: self.terminal,
+            terminating: self.terminating,
+            created: self.created,
             place: self.place,
             encoded: OnceLock::new(),
         }
     }
 
-    fn claims(&self) -> impl Iterator<Item = IpAddr> {
+    /// What it has to show for an address that others claim as well.
+    pub(super) fn claim(&self) -> Claim {
+        Claim {
+            is_pod: self.kind == Kind::Pod,
+            stays: !self.terminating,
+            created: self.created,
+            id: self.endpoint_id(),
+            key: (self.namespace.clone(), self.name.clone()),
+        }
+    }
+
+    pub(super) fn title(&self) -> String {
+        format!("{} {}/{}", self.kind.as_str(), self.namespace, self.name)
+    }
+
+    /// The addresses that it claims.
+    pub(super) fn claims(&self) -> impl Iterator<Item = IpAddr> {
         let is_endpoint = self.place.is_some();
         self.addresses.iter().copied().filter(move |_| is_endpoint)
-    }
-}
-
-/// Which pods claim which address. More than one while an address moves on, and when something is wrong.
-#[derive(Debug, Default)]
-pub(super) struct Claims(HashMap<IpAddr, SmallVec<[u32; 2]>>);
-
-impl Claims {
-    /// Moves the claims of a pod from its old version to its new one; gives the other pods that claim one of these.
-    fn change(&mut self, pod: u32, old: Option<&PodRecord>, new: Option<&PodRecord>) -> Vec<u32> {
-        let mut others = Vec::new();
-        for address in old.into_iter().flat_map(PodRecord::claims) {
-            if let Some(claims) = self.0.get_mut(&address) {
-                claims.retain(|p| *p != pod);
-                others.extend_from_slice(claims);
-                if claims.is_empty() {
-                    self.0.remove(&address);
-                }
-            }
-        }
-        for address in new.into_iter().flat_map(PodRecord::claims) {
-            let claims = self.0.entry(address).or_default();
-            others.extend(claims.iter().filter(|p| **p != pod));
-            if !claims.contains(&pod) {
-                claims.push(pod);
-            }
-        }
-        others.sort_unstable();
-        others.dedup();
-        others
     }
 }
 
@@ -208,6 +201,8 @@ impl Index {
             content,
             host_network: pod.host_network,
             terminal: pod.terminal,
+            terminating: pod.terminating,
+            created: pod.created,
             place,
             encoded: OnceLock::new(),
         };
@@ -252,12 +247,7 @@ impl Index {
         let place = new.as_ref().and_then(|p| p.place);
         let old = std::mem::replace(&mut self.pods[number], new);
         self.journal.pod(number, old.as_ref());
-        let others = self.claims.change(number, old.as_deref(), self.pods[number].as_deref());
-        if !others.is_empty() {
-            for pod in others.into_iter().chain([number]) {
-                self.settle_addresses(pod);
-            }
-        }
+        self.change_claims(number, old.as_deref());
         let before = old.and_then(|p| p.place);
         if before == place {
             return;
@@ -285,28 +275,5 @@ impl Index {
                 self.local_sub(profile, node);
             }
         }
-    }
-
-    /// Works out again which of its addresses are a pod's own.
-    fn settle_addresses(&mut self, number: u32) {
-        let Some(pod) = &self.pods[number] else {
-            return;
-        };
-        let lost: Vec<IpAddr> = pod.claims().filter(|a| self.owner(*a) != Some(number)).collect();
-        if lost != pod.lost {
-            let settled = Arc::new(pod.with_lost(lost));
-            let old = self.pods[number].replace(settled);
-            self.journal.pod(number, old.as_ref());
-        }
-    }
-
-    /// The pod that has an address for policy: the one with the greatest endpoint id, in whatever order they came.
-    fn owner(&self, address: IpAddr) -> Option<u32> {
-        let claims = self.claims.0.get(&address)?;
-        let identity = |number: &u32| {
-            let pod = self.pods[*number].as_ref()?;
-            Some((pod.endpoint_id(), pod.namespace.clone(), pod.name.clone()))
-        };
-        claims.iter().copied().max_by_key(identity)
     }
 }

@@ -49,6 +49,13 @@ fn metadata(pod: &Pod) -> Value {
     if !pod.uid.is_empty() {
         metadata["uid"] = Value::from(&*pod.uid);
     }
+    if let Some(created) = pod.created.and_then(|s| jiff::Timestamp::from_second(s).ok()) {
+        metadata["creationTimestamp"] = created.to_string().into();
+    }
+    if pod.terminating {
+        // when that began makes no difference
+        metadata["deletionTimestamp"] = jiff::Timestamp::UNIX_EPOCH.to_string().into();
+    }
     metadata
 }
 

@@ -33,6 +33,8 @@ fn pod(name: &str, node: &str) -> Event {
         named_ports: BTreeSet::new(),
         host_network: false,
         terminal: false,
+        terminating: false,
+        created: None,
     })
 }
 

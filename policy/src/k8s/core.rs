@@ -69,6 +69,27 @@ pub(super) fn uid<'a>(root: &'a At<'a>) -> &'a str {
     root.value.pointer("/metadata/uid").and_then(|v| v.as_str()).unwrap_or_default()
 }
 
+/// When the object was made, where it says so. Units: seconds of Unix time.
+pub(super) fn created(root: &At<'_>, title: &str, warnings: &mut Vec<Warning>) -> Option<i64> {
+    let metadata = root.field("metadata")?;
+    let at = metadata.field("creationTimestamp")?;
+    let time = at.str().and_then(|text| {
+        text.parse::<jiff::Timestamp>().map_err(|_| at.wrong("a time as \"2026-11-25T20:59:41Z\""))
+    });
+    match time {
+        Ok(time) => Some(time.as_second()),
+        Err(problem) => {
+            warnings.push(problem.warn(title, "it counts as older than any other"));
+            None
+        }
+    }
+}
+
+/// It is being deleted. When that began makes no difference.
+pub(super) fn terminating(root: &At<'_>) -> bool {
+    root.field("metadata").is_some_and(|m| m.field("deletionTimestamp").is_some())
+}
+
 pub(super) fn namespace(root: &At<'_>) -> Result<(Str, Labels), Rejection> {
     let name = name(root, "Namespace")?;
     let labels = labels(root, &format!("Namespace {name}"))?;
@@ -109,7 +130,10 @@ pub(super) fn pod(root: &At<'_>) -> Result<(Pod, Vec<Warning>), Rejection> {
         named_ports: BTreeSet::new(),
         host_network: false,
         terminal: false,
+        terminating: terminating(root),
+        created: None,
     };
+    out.created = created(root, &id.title, &mut warnings);
     if let Some(spec) = root.field("spec") {
         out.node = spec.text_or("nodeName", "").into();
         if let Some(host) = spec.field("hostNetwork") {

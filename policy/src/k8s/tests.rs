@@ -415,6 +415,48 @@ fn broken_pods_lose_only_what_is_broken() {
     assert_eq!(p.addresses.len(), 1);
 }
 
+/// NP-45.
+#[test]
+fn age_of_pods_and_workloads() {
+    let read = |metadata: Value| {
+        let both = [("v1", "Pod"), ("weir.io/v1alpha1", "Workload")].map(|(version, kind)| {
+            let manifest = json!({"apiVersion": version, "kind": kind, "metadata": metadata});
+            match object(&manifest).unwrap() {
+                (Some(Object::Pod(p) | Object::Workload(p)), warnings) => {
+                    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+                    (p.created, p.terminating, warnings)
+                }
+                other => panic!("{other:?}"),
+            }
+        });
+        both.map(|(created, terminating, warnings)| {
+            (created, terminating, warnings.join("").replace("Workload", "Pod"))
+        })
+    };
+    let time = "2026-11-25T20:59:41Z";
+    for (metadata, wanted) in [
+        (json!({"name": "p"}), (None, false, "")),
+        (json!({"name": "p", "creationTimestamp": null}), (None, false, "")),
+        (json!({"name": "p", "creationTimestamp": time}), (Some(1_795_640_381), false, "")),
+        (
+            json!({"name": "p", "creationTimestamp": time, "deletionTimestamp": time}),
+            (Some(1_795_640_381), true, ""),
+        ),
+        (
+            json!({"name": "p", "creationTimestamp": "today"}),
+            (
+                None,
+                false,
+                "Pod default/p: metadata.creationTimestamp \"today\": write a time as \
+                 \"2026-11-25T20:59:41Z\"; it counts as older than any other",
+            ),
+        ),
+    ] {
+        let wanted = (wanted.0, wanted.1, wanted.2.to_owned());
+        assert_eq!(read(metadata), [wanted.clone(), wanted]);
+    }
+}
+
 /// NP-50.
 #[test]
 fn workloads() {

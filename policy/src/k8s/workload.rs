@@ -7,7 +7,7 @@ use crate::port::NamedPort;
 use crate::world::{Kind, Pod};
 
 use super::at::{At, Problem};
-use super::core::{identity, labels, port_number, protocol, uid};
+use super::core::{created, identity, labels, port_number, protocol, terminating, uid};
 use super::{Rejection, Warning};
 
 /// The version that is read. `deploy/crds/weir.io_workloads.yaml` has the schema.
@@ -30,8 +30,11 @@ pub(super) fn workload(root: &At<'_>) -> Result<(Pod, Vec<Warning>), Rejection> 
         named_ports: BTreeSet::new(),
         host_network: false,
         terminal: false,
+        terminating: terminating(root),
+        created: None,
     };
     let mut warnings = Vec::new();
+    out.created = created(root, &id.title, &mut warnings);
     if let Some(spec) = root.field("spec") {
         read(&spec, &mut out, &mut |problem, effect| {
             warnings.push(problem.warn(&id.title, effect));

@@ -12,6 +12,10 @@ pub enum Mutation {
     DeleteWorkload(PodKey),
     LabelPod(PodKey, Labels),
     ReaddressPod(PodKey, Vec<IpAddr>),
+    /// The first claims the addresses of the second as well (NP-45).
+    ClaimAddresses(PodKey, PodKey),
+    /// `metadata.deletionTimestamp` appears.
+    TerminatePod(PodKey),
     /// NP-47.
     SwapAddresses(PodKey, PodKey),
     /// Succeeded or Failed; the object stays and still shows its address (NP-44).
@@ -41,6 +45,20 @@ impl Mutation {
                 !pod.host_network
                     && std::mem::replace(&mut pod.addresses, addresses.clone()) != *addresses
             }),
+            Self::ClaimAddresses(a, b) => {
+                let of = world.pod(b).filter(|p| !p.host_network).map(|p| p.addresses.clone());
+                let of = of.unwrap_or_default();
+                let of_node = of_nodes(&of);
+                with(world.pod_mut(a).filter(|p| !p.host_network && !of_node), |pod| {
+                    let new: Vec<IpAddr> =
+                        of.into_iter().filter(|a| !pod.addresses.contains(a)).collect();
+                    pod.addresses.extend(&new);
+                    !new.is_empty()
+                })
+            }
+            Self::TerminatePod(key) => {
+                with(world.pod_mut(key), |pod| !std::mem::replace(&mut pod.terminating, true))
+            }
             Self::SwapAddresses(a, b) => swap(world, a, b),
             Self::EndPod(key) => {
                 with(world.pods.get_mut(key), |pod| !std::mem::replace(&mut pod.terminal, true))
@@ -74,12 +92,17 @@ fn with<T>(target: Option<&mut T>, f: impl FnOnce(&mut T) -> bool) -> bool {
     target.is_some_and(f)
 }
 
+/// A pod with a network of its own never shows the address of a node, so that nothing passes on what a workload claims.
+fn of_nodes(addresses: &[IpAddr]) -> bool {
+    (0..2 * NODES.len()).any(|n| node_addresses(n).iter().any(|a| addresses.contains(a)))
+}
+
 fn swap(world: &mut World, a: &PodKey, b: &PodKey) -> bool {
     let addresses = |key| world.pod(key).filter(|p| !p.host_network).map(|p| p.addresses.clone());
     let (Some(of_a), Some(of_b)) = (addresses(a), addresses(b)) else {
         return false;
     };
-    if of_a == of_b {
+    if of_a == of_b || of_nodes(&of_a) || of_nodes(&of_b) {
         return false;
     }
     for (key, new) in [(a, of_b), (b, of_a)] {
@@ -118,6 +141,8 @@ pub fn mutation() -> impl Strategy<Value = Mutation> {
         4 => (pod_key(), labels()).prop_map(|(key, labels)| Mutation::LabelPod(key, labels)),
         2 => readdress,
         2 => (pod_key(), pod_key()).prop_map(|(a, b)| Mutation::SwapAddresses(a, b)),
+        2 => (pod_key(), pod_key()).prop_map(|(a, b)| Mutation::ClaimAddresses(a, b)),
+        1 => pod_key().prop_map(Mutation::TerminatePod),
         2 => pod_key().prop_map(Mutation::EndPod),
         3 => (namespace(), labels()).prop_map(|(name, labels)| Mutation::LabelNamespace(name, labels)),
         1 => namespace().prop_map(Mutation::DeleteNamespace),

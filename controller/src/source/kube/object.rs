@@ -34,6 +34,8 @@ const METADATA: Shape = Shape::Fields(&[
     ("uid", Shape::Whole),
     ("resourceVersion", Shape::Whole),
     ("labels", Shape::Whole),
+    ("creationTimestamp", Shape::Whole),
+    ("deletionTimestamp", Shape::Whole),
 ]);
 
 const CONTAINERS: Shape =
@@ -236,7 +238,8 @@ mod tests {
     fn a_pod_keeps_what_policy_depends_on() {
         let text = json!({
             "metadata": {"name": "db", "namespace": "shop", "uid": "u1", "resourceVersion": "7",
-                "labels": {"app": "db"}, "annotations": {"a": "b"}, "managedFields": [{}]},
+                "labels": {"app": "db"}, "annotations": {"a": "b"}, "managedFields": [{}],
+                "creationTimestamp": "2026-11-25T20:59:41Z", "deletionTimestamp": "2026-11-25T21:00:11Z"},
             "spec": {"nodeName": "n1", "volumes": [{"name": "v"}],
                 "containers": [{"name": "c", "image": "i", "ports": [{"name": "sql", "containerPort": 5432}]}]},
             "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{}]},
@@ -247,7 +250,8 @@ mod tests {
             pod.manifest,
             json!({
                 "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "db", "namespace": "shop", "uid": "u1", "labels": {"app": "db"}},
+                "metadata": {"name": "db", "namespace": "shop", "uid": "u1", "labels": {"app": "db"},
+                    "creationTimestamp": "2026-11-25T20:59:41Z", "deletionTimestamp": "2026-11-25T21:00:11Z"},
                 "spec": {"nodeName": "n1", "containers": [{"ports": [{"name": "sql", "containerPort": 5432}]}]},
                 "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]},
             })
