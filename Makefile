@@ -4,7 +4,7 @@
 #   make test
 #   make conformance DIR=... [MODE=evaluator|ovs|cluster]
 #   make cluster [NODES=2] | down
-#   make lint | bench | fuzz | docs | image
+#   make lint | bench | bench-controller | fuzz | docs | image
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -159,8 +159,15 @@ lint:
 	fi
 	echo "lint: clean"
 
-# ONLY="openflow ovsdb flows policy traffic api" takes some of the parts; openflow and ovsdb are the crates alone.
-BENCH_WEIR := $(filter-out openflow ovsdb,$(ONLY))
+# WORLDS="small large" takes the worlds whose names hold one of the words.
+.PHONY: bench-controller
+bench-controller:
+	@echo "bench: the controller's index, as it is released"
+	cargo bench -p weir-controller --bench worlds -- $(WORLDS)
+
+# ONLY="openflow ovsdb controller flows policy traffic api" takes some of the parts; openflow and ovsdb are the crates
+# alone, controller is bench-controller.
+BENCH_WEIR := $(filter-out openflow ovsdb controller,$(ONLY))
 .PHONY: bench
 bench: setup
 	@if [[ -z "$(ONLY)" || -n "$(filter openflow,$(ONLY))" ]]; then
@@ -170,6 +177,9 @@ bench: setup
 	if [[ -z "$(ONLY)" || -n "$(filter ovsdb,$(ONLY))" ]]; then
 		echo "bench: the replica of ovsdb"
 		cargo bench -p weir-ovsdb --bench replica
+	fi
+	if [[ -z "$(ONLY)" || -n "$(filter controller,$(ONLY))" ]]; then
+		$(MAKE) --no-print-directory bench-controller
 	fi
 	if [[ -z "$(ONLY)" || -n "$(BENCH_WEIR)" ]]; then
 		echo "bench: the programs, as they are released"
