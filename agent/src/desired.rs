@@ -286,8 +286,11 @@ impl Desired {
             },
         );
         self.before.clear();
+        // A group may hold profiles that are not needed here, and so not known. When one of them is, its groups have to be.
         for p in gone {
-            self.groups_of.remove(&p);
+            if self.groups_of.get(&p).is_some_and(BTreeSet::is_empty) {
+                self.groups_of.remove(&p);
+            }
         }
         dirty.groups.extend(&changed.groups);
         dirty.classes.extend(&changed.classes);

@@ -6,6 +6,7 @@
 
 mod error;
 mod read;
+pub mod wire;
 mod write;
 
 use bytes::Bytes;
@@ -20,7 +21,18 @@ use crate::v1;
 
 /// Encodes a change. Equal changes have equal bytes.
 pub fn change_to_bytes(change: &Change) -> Bytes {
-    write::change(change).encode_to_vec().into()
+    let mut out = Vec::with_capacity(128);
+    wire::change(&mut out, change);
+    out.into()
+}
+
+/// The changes that [`wire`] put one after the other, without copying them. It ends at what is no such thing.
+pub fn frames(mut piece: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let length = prost::encoding::decode_varint(&mut piece).ok()?;
+        let length = usize::try_from(length).ok().filter(|n| *n <= piece.len())?;
+        Some(piece.split_to(length))
+    })
 }
 
 /// Decodes a change.

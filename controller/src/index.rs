@@ -15,10 +15,10 @@
 //!   named group) is one edge, however many policies make it.
 //! - A batch writes down the old value of whatever it touches ([`journal`]); what to send is the difference ([`emit`]).
 
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use weir_policy::ids::{PolicyKey, Str};
+use weir_policy::ids::Str;
 use weir_policy::world::{Kind, Node, Pod, PodKey};
 
 use crate::event::Event;
@@ -27,6 +27,7 @@ mod anchors;
 mod claims;
 mod counts;
 mod emit;
+mod encode;
 mod group;
 mod intern;
 mod journal;
@@ -35,9 +36,11 @@ mod namespace;
 mod pod;
 mod policy;
 mod profile;
+mod set;
 mod slots;
 mod snapshot;
 mod span;
+mod table;
 mod view;
 
 pub use emit::{Delivery, Output};
@@ -46,13 +49,16 @@ pub use roaring::RoaringBitmap as NodeSet;
 pub use view::{NamespaceView, View};
 
 use claims::Claims;
+use encode::Encoder;
 use group::Groups;
 use intern::Interner;
 use journal::Journal;
 use namespace::Namespaces;
 use policy::PolicyRecord;
 use profile::Profiles;
+use set::Set;
 use slots::Slots;
+use table::{Map, Table};
 
 /// A node as the index knows it. It exists from its first mention on; nodes are few, and their numbers stay theirs.
 #[derive(Debug)]
@@ -60,9 +66,9 @@ struct NodeRecord {
     name: Str,
     object: Option<Arc<Node>>,
     /// Endpoints that run here.
-    pods: NodeSet,
+    pods: Set,
     /// Subject groups that are active here.
-    subjects: NodeSet,
+    subjects: Set,
 }
 
 /// Sizes, for people and metrics.
@@ -88,17 +94,19 @@ pub struct Index {
     names: Interner,
     namespaces: Namespaces,
     nodes: Slots<NodeRecord>,
-    node_numbers: HashMap<Str, u32>,
+    node_numbers: Map<Str, u32>,
     /// A number is a pod's name, until the batch ends in which it went.
     pods: Slots<Option<Arc<PodRecord>>>,
-    pod_numbers: HashMap<PodKey, u32>,
+    pod_numbers: Table,
     /// Workloads that have the name of a pod.
-    shadowed: HashMap<PodKey, Pod>,
+    shadowed: Map<PodKey, Pod>,
     claims: Claims,
     profiles: Profiles,
     groups: Groups,
     policies: Slots<Option<PolicyRecord>>,
-    policy_numbers: HashMap<PolicyKey, u32>,
+    policy_numbers: Table,
+    /// Borrowed for the time of one snapshot.
+    encoder: RefCell<Encoder>,
     journal: Journal,
 }
 
@@ -123,12 +131,12 @@ impl Index {
         if let Some(number) = self.node_numbers.get(name) {
             return *number;
         }
-        let name = self.names.intern(name);
+        let name = self.names.text(name);
         let number = self.nodes.insert(NodeRecord {
             name: name.clone(),
             object: None,
-            pods: NodeSet::new(),
-            subjects: NodeSet::new(),
+            pods: Set::default(),
+            subjects: Set::default(),
         });
         self.node_numbers.insert(name, number);
         number
@@ -216,13 +224,13 @@ impl Index {
         for (number, key) in journal.gone_pods {
             if self.pods.holds(number) && self.pods[number].is_none() {
                 self.pods.remove(number);
-                self.pod_numbers.remove(&key);
+                self.pod_numbers.remove(&key, number);
             }
         }
         for (number, key) in journal.gone_policies {
             if self.policies.holds(number) && self.policies[number].is_none() {
                 self.policies.remove(number);
-                self.policy_numbers.remove(&key);
+                self.policy_numbers.remove(&key, number);
             }
         }
         for number in journal.unused_groups {

@@ -60,7 +60,7 @@ pub struct Subscription {
     pub node: u32,
     pub session: u64,
     pub revision: u64,
-    /// Encoded changes.
+    /// Pieces: frames of encoded changes ([`weir_api::convert::frames`]).
     pub snapshot: Vec<Bytes>,
     /// Ends when this stream was too slow, or another one took its place.
     pub deltas: mpsc::Receiver<Delta>,

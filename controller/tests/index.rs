@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use weir_api::convert::change_from_bytes;
+use weir_api::convert::{change_from_bytes, frames};
 use weir_controller::event::Event;
 use weir_controller::index::{Index, Output};
 use weir_policy::compile::node_state;
@@ -91,7 +91,8 @@ impl Agents {
 
 fn snapshot(index: &Index, number: u32) -> NodeState {
     let mut state = NodeState::default();
-    state.apply(index.snapshot(number).iter().map(|b| change_from_bytes(b).unwrap()));
+    let changes = index.snapshot(number).into_iter().flat_map(frames);
+    state.apply(changes.map(|b| change_from_bytes(&b).unwrap()));
     state
 }
 
@@ -324,6 +325,48 @@ mod cases {
         assert_eq!(of_node(&index.apply([node(&["10.0.0.1"])])), ["+z n1 "]);
         assert_eq!(told(&mut index), refused("Node n1"));
         assert_eq!(of_node(&index.apply([node(&["10.0.0.2"])])), ["+z n1 10.0.0.1"]);
+    }
+
+    /// NP-31: neither as a subject nor as a peer, and its address stays free for whoever has it.
+    #[test]
+    fn host_network_pods_are_no_endpoints() {
+        let host = Pod { host_network: true, ..pod("h", "u", "n1", "192.0.2.1") };
+        let mut index = synced([host.clone(), pod("a", "v", "n1", "192.0.2.1")]);
+        let state = index.state(index.find_node("n1").unwrap());
+        assert_eq!((state.endpoints.len(), state.profiles.len()), (1, 1));
+        let plain = Pod { host_network: false, ..host };
+        // the address goes to the greater id, as with any two pods
+        let output = index.apply([Event::PodApplied(plain)]);
+        assert_eq!(changes(&output), ["+profile app=h", "+u n1 "]);
+    }
+
+    /// NP-18: each address counts, and addresses come and go without the pod.
+    #[test]
+    fn pods_have_several_addresses_and_change_them() {
+        let with = |addresses: &[&str]| Pod {
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            ..pod("a", "u", "n1", "10.0.0.1")
+        };
+        let mut index = synced([with(&[])]);
+        let mut apply =
+            |addresses| changes(&index.apply([Event::PodApplied(with(addresses))])).join(" ");
+        assert_eq!(apply(&["10.0.0.2", "fd00::1"]), "+u n1 10.0.0.2,fd00::1");
+        assert_eq!(apply(&["fd00::1", "10.0.0.2"]), "", "the order means nothing to agents");
+        assert_eq!(apply(&["fd00::2", "10.0.0.2"]), "+u n1 10.0.0.2,fd00::2");
+        assert_eq!(apply(&[]), "+u n1 ");
+    }
+
+    /// NP-47: nothing of the old addresses is left when two pods swap theirs.
+    #[test]
+    fn two_pods_swap_their_addresses() {
+        let mut index =
+            synced([pod("a", "u1", "n1", "10.0.0.1"), pod("b", "u2", "n1", "10.0.0.2")]);
+        let output = index.apply([
+            Event::PodApplied(pod("a", "u1", "n1", "10.0.0.2")),
+            Event::PodApplied(pod("b", "u2", "n1", "10.0.0.1")),
+        ]);
+        assert_eq!(changes(&output), ["+u1 n1 10.0.0.2", "+u2 n1 10.0.0.1"]);
+        assert_eq!(changes(&index.apply([deleted("a", "u1")])), ["-u1", "-profile"]);
     }
 
     /// NP-44, NP-46: what becomes terminal is no endpoint any more, and moves are one batch.

@@ -325,6 +325,41 @@ async fn nothing_is_served_before_the_source_has_synced() {
     assert_eq!(agent.state, node_state(&rig.world, "n1"));
 }
 
+/// What one event changes is encoded once, however many streams it goes to.
+#[tokio::test]
+async fn a_delta_is_encoded_once_for_all_streams() {
+    let nodes: Vec<String> = (0..6).map(|n| format!("m{n}")).collect();
+    let pods: Vec<String> = nodes
+        .iter()
+        .zip(1..)
+        .map(|(node, n)| {
+            format!(
+                "{{kind: Pod, metadata: {{namespace: shop, name: p{n}, labels: {{app: web}}}}, \
+                 spec: {{nodeName: {node}}}, status: {{podIPs: [{{ip: 10.0.0.{n}}}]}}}}"
+            )
+        })
+        .collect();
+    let mut rig = Rig::with(&pods.join("\n---\n")).await;
+    let mut agents = Vec::new();
+    for node in &nodes {
+        let mut agent = rig.agent(node).await;
+        agent.step().await.unwrap();
+        agents.push(agent);
+    }
+    let count = |rig: &Rig| {
+        let counters = rig.hub.counters();
+        [&counters.changes_encoded, &counters.deltas_sent].map(|c| c.load(Ordering::Relaxed))
+    };
+    assert_eq!(count(&rig), [0, 0], "snapshots share what the index encodes");
+    rig.apply(&policy("web", "web", 1)).await;
+    for (agent, node) in agents.iter_mut().zip(&nodes) {
+        agent.step().await.unwrap();
+        assert_eq!(agent.state, node_state(&rig.world, node));
+    }
+    // the group and the policy, once each; one delta for each stream
+    assert_eq!(count(&rig), [2, nodes.len() as u64]);
+}
+
 /// An agent that does not read gets a snapshot when it does, and holds up nobody.
 #[tokio::test]
 async fn a_slow_agent_slows_nobody_else() {

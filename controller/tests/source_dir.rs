@@ -51,7 +51,7 @@ impl Rig {
     async fn batch(&mut self) -> String {
         let batch = self.intake.batches.recv().await.expect("the source goes on");
         let show = |event: &Event| match event {
-            Event::NamespaceApplied { name, labels } if labels.0.is_empty() => format!("+{name}"),
+            Event::NamespaceApplied { name, labels } if labels.is_empty() => format!("+{name}"),
             Event::NamespaceApplied { name, labels } => format!("+{name}({labels})"),
             Event::NamespaceDeleted { name } => format!("-{name}"),
             Event::Synced => "synced".to_owned(),

@@ -44,15 +44,13 @@ pub fn node_state(world: &World, node: &str) -> NodeState {
         state.groups.insert(*id, Group { id: *id, selector: selector.to_string().into(), members });
     }
 
-    // a profile where a spanned group holds it, an endpoint on its own node and where a spanned peer group holds it
+    // an endpoint on its own node and where a spanned peer group holds its profile, and the profile with it
     let reachable: BTreeSet<ProfileId> = peers
         .iter()
         .filter_map(|g| state.groups.get(g))
         .flat_map(|g| &g.members)
         .copied()
         .collect();
-    let grouped: BTreeSet<ProfileId> =
-        state.groups.values().flat_map(|g| &g.members).copied().collect();
     for pod in world.endpoints() {
         let profile = pod.profile();
         let id = profile.id();
@@ -60,8 +58,6 @@ pub fn node_state(world: &World, node: &str) -> NodeState {
         if local || reachable.contains(&id) {
             let endpoint = endpoint(world, pod);
             state.endpoints.insert(endpoint.id.clone(), endpoint);
-        }
-        if local || grouped.contains(&id) {
             state.profiles.insert(id, profile);
         }
     }

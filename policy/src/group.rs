@@ -20,8 +20,8 @@ impl Profile {
     /// Hash of the content; no policy has a part in it.
     pub fn id(&self) -> ProfileId {
         let mut c = Canonical::new("weir/profile/1");
-        c.str(&self.namespace).u64(self.labels.0.len() as u64);
-        for (k, v) in &self.labels.0 {
+        c.str(&self.namespace).u64(self.labels.len() as u64);
+        for (k, v) in self.labels.iter() {
             c.str(k).str(v);
         }
         c.u64(self.named_ports.len() as u64);

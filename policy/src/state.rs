@@ -29,8 +29,8 @@ pub struct NodeInfo {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// Everything a node needs (its span): policies whose subjects run there, the groups those name, the profiles in these
-/// groups, its own endpoints and those of peer groups.
+/// Everything a node needs (its span): policies whose subjects run there, the groups those name, its own endpoints and
+/// those of peer groups, and their profiles. A group may hold profiles that are not among these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
     pub node: NodeInfo,

@@ -158,7 +158,7 @@ proptest! {
                 };
                 let End::Pod { key, .. } = end else { panic!("{end:?}") };
                 let labels: std::collections::BTreeMap<&str, &str> =
-                    world.pod(key).expect("an end of this world").labels.0.iter().map(|(k, v)| (&**k, &**v)).collect();
+                    world.pod(key).expect("an end of this world").labels.iter().map(|(k, v)| (&**k, &**v)).collect();
                 let manifest = match &change.policy {
                     Some(policy) => paste(by_key[&format!("NetworkPolicy {policy}")].clone(), change),
                     None => json!({"kind": "NetworkPolicy",

@@ -14,6 +14,8 @@ use weir_policy::state::{Change, Endpoint, NodeInfo};
 
 use super::*;
 
+mod generated;
+
 fn text() -> impl Strategy<Value = Str> {
     "[a-z0-9./=-]{1,12}".prop_map(Str::from)
 }
@@ -100,7 +102,7 @@ fn profile() -> impl Strategy<Value = Profile> {
     (text(), btree_map(text(), text(), 0..4), btree_set(port, 0..3)).prop_map(
         |(namespace, labels, named_ports)| Profile {
             namespace,
-            labels: Labels(labels),
+            labels: Labels::from(labels),
             named_ports,
         },
     )
@@ -155,6 +157,28 @@ proptest! {
     fn changes_round_trip(change in change()) {
         let bytes = change_to_bytes(&change);
         prop_assert_eq!(change_from_bytes(&bytes).unwrap(), change);
+    }
+
+    /// What is written directly is what the generated types write.
+    #[test]
+    fn direct_bytes_are_those_of_the_generated_types(changes in vec(change(), 1..4)) {
+        let wanted: Vec<Bytes> =
+            changes.iter().map(|c| generated::change(c).encode_to_vec().into()).collect();
+        let direct: Vec<Bytes> = changes.iter().map(change_to_bytes).collect();
+        prop_assert_eq!(&direct, &wanted);
+        let mut piece = Vec::new();
+        for change in &changes {
+            match change {
+                Change::Policy(policy) => wire::frame_policy(&mut piece, policy),
+                Change::Profile(profile) => wire::frame_profile(&mut piece, profile),
+                Change::Group(g) => {
+                    let members: Vec<ProfileId> = g.members.iter().copied().collect();
+                    wire::frame_group(&mut piece, g.id, &g.selector, members.into_iter());
+                }
+                other => wire::frame(&mut piece, other),
+            }
+        }
+        prop_assert_eq!(frames(piece.into()).collect::<Vec<_>>(), wanted);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Reference counts per number, mostly of nodes.
 
 use roaring::RoaringBitmap;
+use smallvec::SmallVec;
 
 /// Numbers with how often each is counted; sorted, as most of these are small and all are read in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts(Vec<(u32, u32)>);
+pub(super) struct Counts(SmallVec<[(u32, u32); 2]>);
 
 impl Counts {
     /// Counts `number` once more; true if it was not there.

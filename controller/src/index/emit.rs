@@ -1,7 +1,6 @@
 //! What a batch changes for which nodes: the difference between the journal and what is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roaring::RoaringBitmap;
 use weir_policy::ids::EndpointId;
@@ -10,7 +9,7 @@ use weir_policy::state::{Change, Endpoint, NodeInfo};
 use super::group::GroupRecord;
 use super::journal::{GroupBefore, Journal};
 use super::pod::{Place, PodRecord};
-use super::policy::Served;
+use super::table::Map;
 use super::{Index, NodeSet};
 
 /// One change and the nodes it goes to.
@@ -54,9 +53,9 @@ fn send(to: &mut Vec<Delivery>, nodes: RoaringBitmap, change: impl FnOnce() -> C
 #[derive(Default)]
 struct Candidates {
     /// About the profile itself.
-    known: HashMap<u32, RoaringBitmap>,
+    known: Map<u32, RoaringBitmap>,
     /// About the addresses of its pods.
-    reached: HashMap<u32, RoaringBitmap>,
+    reached: Map<u32, RoaringBitmap>,
 }
 
 /// The state before the batch: from the journal where the batch touched it, as it is elsewhere.
@@ -96,12 +95,7 @@ impl<'a> Before<'a> {
     fn known(&self, profile: u32, within: &RoaringBitmap) -> RoaringBitmap {
         let mut out = RoaringBitmap::new();
         self.is_local(profile, within, &mut out);
-        for group in self.profile_groups(profile) {
-            match self.group(*group) {
-                Ok(before) => out |= &before.need & within,
-                Err(record) => record.need_within(within, &mut out),
-            }
-        }
+        out |= self.reached(profile, Some(within));
         out
     }
 
@@ -132,9 +126,7 @@ impl Index {
         let record = &self.profiles[profile];
         let mut out = RoaringBitmap::new();
         record.local.meet(within, &mut out);
-        for group in &record.groups {
-            self.groups[*group].need_within(within, &mut out);
-        }
+        out |= self.reached(profile, Some(within));
         out
     }
 
@@ -225,20 +217,18 @@ impl Index {
             let gone = &was_needed - &need;
             let moved = self.journal.members.get(&group);
 
-            // whoever sees the group come or go may see its members come or go
-            let (known, reached) = (&fresh | &gone, &peer ^ &was_peer);
-            if !known.is_empty() || !reached.is_empty() {
-                let mut members = record.members.clone();
+            // whoever begins or ceases to have it for a peer may see its members come or go
+            let reached = &peer ^ &was_peer;
+            if !reached.is_empty() {
+                let mut members = record.members.bitmap();
                 if let Some(moved) = moved {
                     members |= &moved.removed;
                 }
-                note(&mut candidates.known, &members, &known);
                 note(&mut candidates.reached, &members, &reached);
             }
-            // and whoever keeps it sees those that come and go there
+            // and whoever keeps it as one sees those that come and go there
             if let Some(moved) = moved {
                 let both = &moved.added | &moved.removed;
-                note(&mut candidates.known, &both, &(&need | &was_needed));
                 note(&mut candidates.reached, &both, &(&peer | &was_peer));
                 let ids = |set: &RoaringBitmap| -> BTreeSet<_> {
                     set.iter().map(|p| self.profiles[p].id).collect()
@@ -254,6 +244,7 @@ impl Index {
             send(&mut out.groups, fresh, || Change::Group(self.group(group)));
             send(&mut out.gone_groups, gone, || Change::RemoveGroup(record.id));
         }
+        candidates.known.clone_from(&candidates.reached);
         for (profile, was) in &self.journal.profiles {
             let local = self.profiles[*profile].local.bitmap() ^ &was.local;
             note(&mut candidates.known, &RoaringBitmap::from([*profile]), &local);
@@ -264,7 +255,7 @@ impl Index {
     fn emit_profiles(
         &self,
         before: &Before<'_>,
-        candidates: &HashMap<u32, RoaringBitmap>,
+        candidates: &Map<u32, RoaringBitmap>,
         out: &mut Out,
     ) {
         for (profile, nodes) in sorted(candidates) {
@@ -306,7 +297,7 @@ impl Index {
     fn emit_other_endpoints(
         &self,
         before: &Before<'_>,
-        candidates: &HashMap<u32, RoaringBitmap>,
+        candidates: &Map<u32, RoaringBitmap>,
         out: &mut Out,
     ) {
         for (profile, nodes) in sorted(candidates) {
@@ -347,14 +338,14 @@ impl Index {
             let was_at = was_at.unwrap_or_default();
             let is_at = is.and_then(|p| p.subject).map(|g| self.groups[g].active.bitmap());
             let is_at = is_at.unwrap_or_default();
-            let same = was.as_ref().map(|p| &p.policy) == is.map(|p| &p.policy);
+            let same = was.as_ref().map(|p| &p.encoded) == is.map(|p| &p.encoded);
             let gone = &was_at - &is_at;
             if let Some(is) = is {
                 let to = if same { is_at - was_at } else { is_at };
-                send(&mut out.policies, to, || Change::Policy((*is.policy).clone()));
+                send(&mut out.policies, to, || Change::Policy(is.policy()));
             }
-            if let Some(Served { policy, .. }) = was {
-                send(&mut out.gone_policies, gone, || Change::RemovePolicy(policy.key.clone()));
+            if let Some(was) = was {
+                send(&mut out.gone_policies, gone, || Change::RemovePolicy(was.key()));
             }
         }
         for (group, was) in sorted(&self.journal.groups) {
@@ -370,16 +361,15 @@ impl Index {
                 if self.journal.policies.contains_key(&number) {
                     continue;
                 }
-                let policy = Arc::clone(&record.policy);
-                let key = policy.key.clone();
-                send(&mut out.policies, fresh.clone(), || Change::Policy((*policy).clone()));
-                send(&mut out.gone_policies, gone.clone(), || Change::RemovePolicy(key));
+                send(&mut out.policies, fresh.clone(), || Change::Policy(record.policy()));
+                let change = || Change::RemovePolicy(record.key.clone());
+                send(&mut out.gone_policies, gone.clone(), change);
             }
         }
     }
 }
 
-fn note(to: &mut HashMap<u32, RoaringBitmap>, profiles: &RoaringBitmap, nodes: &RoaringBitmap) {
+fn note(to: &mut Map<u32, RoaringBitmap>, profiles: &RoaringBitmap, nodes: &RoaringBitmap) {
     if !nodes.is_empty() {
         for profile in profiles {
             *to.entry(profile).or_default() |= nodes;
@@ -388,7 +378,7 @@ fn note(to: &mut HashMap<u32, RoaringBitmap>, profiles: &RoaringBitmap, nodes: &
 }
 
 /// In the order of the numbers, so that equal histories give equal output.
-fn sorted<T>(map: &HashMap<u32, T>) -> Vec<(u32, &T)> {
+fn sorted<T>(map: &Map<u32, T>) -> Vec<(u32, &T)> {
     let mut out: Vec<(u32, &T)> = map.iter().map(|(n, value)| (*n, value)).collect();
     out.sort_unstable_by_key(|(n, _)| *n);
     out

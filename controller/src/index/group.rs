@@ -1,20 +1,24 @@
 //! Address groups: a selector and the profiles it picks.
 
-use std::collections::HashMap;
 use std::ops::{Index as At, IndexMut as AtMut};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
+use smallvec::SmallVec;
+use weir_api::convert::wire;
 use weir_policy::group::Group;
-use weir_policy::ids::{GroupId, Str};
+use weir_policy::ids::{GroupId, ProfileId};
 use weir_policy::labels::Selector;
 
 use super::Index;
 use super::anchors::Anchors;
 use super::counts::Counts;
+use super::encode::Encoder;
 use super::journal::GroupBefore;
+use super::set::Set;
 use super::slots::Slots;
+use super::table::Table;
 
 /// How the policies of a subject group name another group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,21 +50,23 @@ impl Edge {
 pub(super) struct GroupRecord {
     pub(super) id: GroupId,
     pub(super) selector: Selector,
-    pub(super) text: Str,
     /// Profile numbers.
-    pub(super) members: RoaringBitmap,
+    pub(super) members: Set,
     /// How many policies name it in whatever way.
     pub(super) uses: u32,
     /// Policies of which it is the subject.
-    pub(super) policies: RoaringBitmap,
+    pub(super) policies: Set,
     /// As a subject: the groups that its policies name, sorted by number.
-    pub(super) edges: Vec<(u32, Edge)>,
+    pub(super) edges: SmallVec<[(u32, Edge); 1]>,
     /// As a subject: nodes where members' pods run, with the number of these members.
     pub(super) active: Counts,
     /// Nodes where other subject groups that name it are active, with the number of these: without and with addresses.
     pub(super) named: Counts,
     pub(super) peer: Counts,
-    pub(super) encoded: OnceLock<Bytes>,
+    /// As a snapshot has it: a frame.
+    encoded: OnceLock<Bytes>,
+    /// The frames of its policies, where there are many.
+    pub(super) policies_encoded: OnceLock<Box<[Bytes]>>,
 }
 
 impl GroupRecord {
@@ -76,13 +82,6 @@ impl GroupRecord {
         out
     }
 
-    /// Adds to `out` those of `within` that know this group.
-    pub(super) fn need_within(&self, within: &RoaringBitmap, out: &mut RoaringBitmap) {
-        for counts in [&self.active, &self.named, &self.peer] {
-            counts.meet(within, out);
-        }
-    }
-
     pub(super) fn before(&self) -> GroupBefore {
         GroupBefore { active: self.active.bitmap(), need: self.need(), peer: self.peer.bitmap() }
     }
@@ -92,7 +91,7 @@ impl GroupRecord {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     slots: Slots<GroupRecord>,
-    numbers: HashMap<GroupId, u32>,
+    numbers: Table,
     /// How many edges all groups have.
     pub(super) edges: usize,
     pub(super) anchors: Anchors,
@@ -103,11 +102,7 @@ impl Groups {
         self.slots.len()
     }
 
-    pub(super) fn change_members<T>(
-        &mut self,
-        group: u32,
-        change: impl FnOnce(&mut RoaringBitmap) -> T,
-    ) {
+    pub(super) fn change_members<T>(&mut self, group: u32, change: impl FnOnce(&mut Set) -> T) {
         let record = &mut self.slots[group];
         change(&mut record.members);
         record.encoded.take();
@@ -131,26 +126,29 @@ impl AtMut<u32> for Groups {
 impl Index {
     /// The number of the group that a selector makes; a new one finds its members.
     pub(super) fn group_number(&mut self, id: GroupId, selector: &Selector) -> u32 {
-        if let Some(number) = self.groups.numbers.get(&id) {
-            return *number;
+        let groups = &self.groups;
+        if let Some(number) = groups.numbers.find(&id, |n| groups.slots[n].id == id) {
+            return number;
         }
         let scope = self.namespaces.in_scope(&selector.namespaces);
-        let members = self.profiles.labels.select(scope, &selector.pods);
+        let labels = |number: u32| &self.profiles[number].content.labels;
+        let members = self.profiles.labels.select(scope.as_deref(), &selector.pods, labels);
+        let selector = self.names.selector(selector);
+        self.groups.anchors.insert(self.groups.slots.next(), &selector);
         let number = self.groups.slots.insert(GroupRecord {
             id,
-            selector: selector.clone(),
-            text: selector.to_string().into(),
-            members: RoaringBitmap::new(),
+            selector,
+            members: Set::default(),
             uses: 0,
-            policies: RoaringBitmap::new(),
-            edges: Vec::new(),
+            policies: Set::default(),
+            edges: SmallVec::new(),
             active: Counts::default(),
             named: Counts::default(),
             peer: Counts::default(),
             encoded: OnceLock::new(),
+            policies_encoded: OnceLock::new(),
         });
-        self.groups.numbers.insert(id, number);
-        self.groups.anchors.insert(number, selector);
+        self.groups.numbers.insert(&id, number);
         // Its members need no journal of their own: no node knew the group, so that it changes nothing about before.
         self.journal.group(number, GroupBefore::default);
         for profile in &members {
@@ -177,7 +175,7 @@ impl Index {
                 }
             }
             self.groups.anchors.remove(number, &record.selector);
-            self.groups.numbers.remove(&record.id);
+            self.groups.numbers.remove(&record.id, number);
         }
     }
 
@@ -186,8 +184,21 @@ impl Index {
         let record = &self.groups[number];
         Group {
             id: record.id,
-            selector: record.text.clone(),
+            selector: record.selector.to_string().into(),
             members: record.members.iter().map(|p| self.profiles[p].id).collect(),
         }
+    }
+
+    /// A group as a frame.
+    pub(super) fn group_encoded(&self, number: u32, encoder: &mut Encoder) -> Bytes {
+        let record = &self.groups[number];
+        let encode = || {
+            let mut members: SmallVec<[ProfileId; 32]> =
+                record.members.iter().map(|p| self.profiles[p].id).collect();
+            members.sort_unstable();
+            let selector = &record.selector;
+            encoder.encode(|out| wire::frame_group(out, record.id, selector, members.into_iter()))
+        };
+        record.encoded.get_or_init(encode).clone()
     }
 }

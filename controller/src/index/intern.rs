@@ -1,11 +1,11 @@
 //! One allocation per distinct string.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use weir_policy::group::Profile;
 use weir_policy::ids::Str;
-use weir_policy::labels::Labels;
+use weir_policy::labels::{LabelSelector, Labels, NamespaceScope, Requirement, Selector, Values};
 
 /// Strings that are in use. Those that nobody else holds any more go when their number has doubled.
 #[derive(Debug, Default)]
@@ -18,18 +18,18 @@ pub(super) struct Interner {
 const PURGE_FLOOR: usize = 4096;
 
 impl Interner {
-    pub(super) fn intern(&mut self, text: &str) -> Str {
-        if let Some(known) = self.strings.get(text) {
-            return Str::clone(known);
-        }
-        let new: Str = text.into();
-        self.strings.insert(Str::clone(&new));
-        new
+    pub(super) fn intern(&mut self, text: &Str) -> Str {
+        Str::clone(self.strings.get_or_insert_with(&**text, |_| Str::clone(text)))
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> Str {
+        Str::clone(self.strings.get_or_insert_with(text, |text| text.into()))
     }
 
     pub(super) fn labels(&mut self, labels: &Labels) -> Labels {
-        let pairs = labels.0.iter();
-        Labels(pairs.map(|(k, v)| (self.intern(k), self.intern(v))).collect())
+        let pairs: Vec<(Str, Str)> =
+            labels.iter().map(|(k, v)| (self.intern(k), self.intern(v))).collect();
+        Labels::from(pairs)
     }
 
     pub(super) fn profile(&mut self, profile: Profile) -> Profile {
@@ -38,6 +38,34 @@ impl Interner {
             labels: self.labels(&profile.labels),
             named_ports: profile.named_ports,
         }
+    }
+
+    pub(super) fn selector(&mut self, selector: &Selector) -> Selector {
+        Selector {
+            namespaces: match &selector.namespaces {
+                NamespaceScope::Name(name) => NamespaceScope::Name(self.intern(name)),
+                NamespaceScope::Labels(s) => NamespaceScope::Labels(self.label_selector(s)),
+            },
+            pods: self.label_selector(&selector.pods),
+        }
+    }
+
+    fn label_selector(&mut self, selector: &LabelSelector) -> LabelSelector {
+        if selector.is_everything() {
+            return LabelSelector::everything();
+        }
+        LabelSelector::new(selector.requirements().map(|r| match r {
+            Requirement::In(key, values) => Requirement::In(self.intern(key), self.values(values)),
+            Requirement::NotIn(key, values) => {
+                Requirement::NotIn(self.intern(key), self.values(values))
+            }
+            Requirement::Exists(key) => Requirement::Exists(self.intern(key)),
+            Requirement::DoesNotExist(key) => Requirement::DoesNotExist(self.intern(key)),
+        }))
+    }
+
+    fn values(&mut self, values: &Values) -> Values {
+        values.iter().map(|v| self.intern(v)).collect()
     }
 
     pub(super) fn purge(&mut self) {

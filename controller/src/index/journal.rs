@@ -1,6 +1,6 @@
 //! What a batch touches, with the values from before.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use weir_policy::world::{Node, PodKey};
 
 use super::pod::PodRecord;
 use super::policy::Served;
+use super::table::Map;
 
 /// The nodes of a group before the batch.
 #[derive(Clone, Debug, Default)]
@@ -41,12 +42,12 @@ pub(super) struct ProfileBefore {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     on: bool,
-    pub(super) groups: HashMap<u32, GroupBefore>,
-    pub(super) members: HashMap<u32, Members>,
-    pub(super) profiles: HashMap<u32, ProfileBefore>,
-    pub(super) pods: HashMap<u32, Option<Arc<PodRecord>>>,
-    pub(super) policies: HashMap<u32, Option<Served>>,
-    pub(super) nodes: HashMap<u32, BTreeSet<IpAddr>>,
+    pub(super) groups: Map<u32, GroupBefore>,
+    pub(super) members: Map<u32, Members>,
+    pub(super) profiles: Map<u32, ProfileBefore>,
+    pub(super) pods: Map<u32, Option<Arc<PodRecord>>>,
+    pub(super) policies: Map<u32, Option<Served>>,
+    pub(super) nodes: Map<u32, BTreeSet<IpAddr>>,
     pub(super) gone_pods: Vec<(u32, PodKey)>,
     pub(super) gone_policies: Vec<(u32, PolicyKey)>,
     pub(super) unused_groups: Vec<u32>,

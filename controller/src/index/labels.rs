@@ -1,38 +1,49 @@
 //! An inverted index over label sets: which numbers carry a key, and which a key with a value.
 
-use std::collections::HashMap;
-
 use roaring::RoaringBitmap;
 use weir_policy::ids::Str;
-use weir_policy::labels::{LabelSelector, Labels, Requirement};
+use weir_policy::labels::{LabelSelector, Labels, Requirement, Values};
+
+use super::set::Set;
+use super::table::Map;
 
 /// What carries one key.
 #[derive(Debug, Default)]
 struct Key {
-    any: RoaringBitmap,
-    values: HashMap<Str, RoaringBitmap>,
+    any: Set,
+    values: Map<Str, Set>,
 }
 
 /// Label sets by number, searchable by selector without looking at each.
 #[derive(Debug, Default)]
 pub(super) struct LabelIndex {
-    all: RoaringBitmap,
-    keys: HashMap<Str, Key>,
+    all: Set,
+    keys: Map<Str, Key>,
 }
+
+/// Up to this many candidates are looked at one by one; above it bitmaps are quicker.
+const ONE_BY_ONE: usize = 4096;
 
 impl LabelIndex {
     pub(super) fn insert(&mut self, number: u32, labels: &Labels) {
         self.all.insert(number);
-        for (key, value) in &labels.0 {
-            let entry = self.keys.entry(key.clone()).or_default();
+        for (key, value) in labels.iter() {
+            let entry = self.keys.entry(Str::clone(key)).or_default();
             entry.any.insert(number);
-            entry.values.entry(value.clone()).or_default().insert(number);
+            match entry.values.get_mut(value) {
+                Some(set) => {
+                    set.insert(number);
+                }
+                None => {
+                    entry.values.insert(Str::clone(value), Set::from_iter([number]));
+                }
+            }
         }
     }
 
     pub(super) fn remove(&mut self, number: u32, labels: &Labels) {
         self.all.remove(number);
-        for (key, value) in &labels.0 {
+        for (key, value) in labels.iter() {
             let Some(entry) = self.keys.get_mut(key) else {
                 continue;
             };
@@ -49,52 +60,61 @@ impl LabelIndex {
         }
     }
 
-    /// Those of `base` (absent: of all) that the selector picks.
-    pub(super) fn select(
+    /// Those of `scope` (absent: of all) that the selector picks. `labels` gives those of a number.
+    pub(super) fn select<'a>(
         &self,
-        base: Option<RoaringBitmap>,
+        scope: Option<&Set>,
         selector: &LabelSelector,
-    ) -> RoaringBitmap {
-        let mut found = base;
-        // what must be there first: it is what makes the set small
+        labels: impl Fn(u32) -> &'a Labels,
+    ) -> Set {
+        // the smallest set that holds whatever can be picked
+        let mut smallest = scope.unwrap_or(&self.all);
         for requirement in selector.requirements() {
             let holders = match requirement {
-                Requirement::In(key, values) => self.with_values(key, values),
-                Requirement::Exists(key) => self.with_key(key),
+                Requirement::In(key, values) => match (self.keys.get(key), values.first()) {
+                    (Some(entry), Some(value)) if values.len() == 1 => entry.values.get(value),
+                    (entry, _) => entry.map(|e| &e.any),
+                },
+                Requirement::Exists(key) => self.keys.get(key).map(|e| &e.any),
                 Requirement::NotIn(..) | Requirement::DoesNotExist(_) => continue,
             };
-            found = Some(match found {
-                Some(found) => found & holders,
-                None => holders,
-            });
-        }
-        let mut found = found.unwrap_or_else(|| self.all.clone());
-        for requirement in selector.requirements() {
-            if found.is_empty() {
-                break;
+            match holders {
+                None => return Set::default(),
+                Some(set) if set.len() < smallest.len() => smallest = set,
+                Some(_) => {}
             }
+        }
+        if smallest.len() <= ONE_BY_ONE {
+            let within = |n: &u32| scope.is_none_or(|s| s.contains(*n));
+            return smallest.iter().filter(|n| within(n) && selector.matches(labels(*n))).collect();
+        }
+        let mut found = smallest.bitmap();
+        if let Some(scope) = scope {
+            found &= scope.bitmap();
+        }
+        for requirement in selector.requirements() {
             match requirement {
+                Requirement::In(key, values) => found &= self.with_values(key, values),
+                Requirement::Exists(key) => found &= self.with_key(key),
                 Requirement::NotIn(key, values) => found -= self.with_values(key, values),
                 Requirement::DoesNotExist(key) => found -= self.with_key(key),
-                Requirement::In(..) | Requirement::Exists(_) => {}
             }
         }
-        found
+        found.iter().collect()
     }
 
     fn with_key(&self, key: &Str) -> RoaringBitmap {
-        self.keys.get(key).map(|k| k.any.clone()).unwrap_or_default()
+        self.keys.get(key).map(|k| k.any.bitmap()).unwrap_or_default()
     }
 
-    fn with_values<'a>(
-        &self,
-        key: &Str,
-        values: impl IntoIterator<Item = &'a Str>,
-    ) -> RoaringBitmap {
+    fn with_values(&self, key: &Str, values: &Values) -> RoaringBitmap {
         let mut out = RoaringBitmap::new();
         if let Some(entry) = self.keys.get(key) {
-            for set in values.into_iter().filter_map(|v| entry.values.get(v)) {
-                out |= set;
+            for set in values.iter().filter_map(|v| entry.values.get(v)) {
+                match set {
+                    Set::Few(list) => out.extend(list.iter().copied()),
+                    Set::Many(bitmap) => out |= bitmap,
+                }
             }
         }
         out

@@ -1,6 +1,6 @@
 //! Namespaces: labels, and the profiles that live there.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -9,7 +9,9 @@ use weir_policy::labels::{Labels, METADATA_NAME, NamespaceScope, Selector};
 
 use super::Index;
 use super::labels::LabelIndex;
+use super::set::Set;
 use super::slots::Slots;
+use super::table::Map;
 
 #[derive(Debug)]
 pub(super) struct Namespace {
@@ -18,14 +20,16 @@ pub(super) struct Namespace {
     pub(super) declared: Option<Arc<Labels>>,
     /// As selectors see it: with its name label (NP-3).
     pub(super) labels: Labels,
-    pub(super) profiles: RoaringBitmap,
+    pub(super) profiles: Set,
 }
 
 /// Namespaces by number and name, and their labels inverted.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     slots: Slots<Namespace>,
-    numbers: HashMap<Str, u32>,
+    numbers: Map<Str, u32>,
+    /// The key of the label that every namespace has.
+    name_key: Option<Str>,
     labels: LabelIndex,
 }
 
@@ -42,7 +46,7 @@ impl Namespaces {
         &self.slots[number]
     }
 
-    pub(super) fn profiles_mut(&mut self, number: u32) -> &mut RoaringBitmap {
+    pub(super) fn profiles_mut(&mut self, number: u32) -> &mut Set {
         &mut self.slots[number].profiles
     }
 
@@ -51,12 +55,12 @@ impl Namespaces {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        let labels = effective(name, None);
+        let labels = self.effective(name, None);
         let number = self.slots.insert(Namespace {
             name: name.clone(),
             declared: None,
             labels: labels.clone(),
-            profiles: RoaringBitmap::new(),
+            profiles: Set::default(),
         });
         self.labels.insert(number, &labels);
         self.numbers.insert(name.clone(), number);
@@ -76,27 +80,28 @@ impl Namespaces {
     }
 
     /// The profiles in scope of a selector; absent = all.
-    pub(super) fn in_scope(&self, scope: &NamespaceScope) -> Option<RoaringBitmap> {
+    pub(super) fn in_scope(&self, scope: &NamespaceScope) -> Option<Cow<'_, Set>> {
         match scope {
-            NamespaceScope::Name(name) => Some(
-                self.numbers.get(name).map(|n| self.slots[*n].profiles.clone()).unwrap_or_default(),
-            ),
+            NamespaceScope::Name(name) => Some(match self.numbers.get(name) {
+                Some(number) => Cow::Borrowed(&self.slots[*number].profiles),
+                None => Cow::Owned(Set::default()),
+            }),
             NamespaceScope::Labels(s) if s.is_everything() => None,
             NamespaceScope::Labels(s) => {
-                let mut out = RoaringBitmap::new();
-                for number in self.labels.select(None, s) {
-                    out |= &self.slots[number].profiles;
-                }
-                Some(out)
+                let picked = self.labels.select(None, s, |number| &self.slots[number].labels);
+                let profiles: RoaringBitmap =
+                    picked.iter().flat_map(|number| &self.slots[number].profiles).collect();
+                Some(Cow::Owned(profiles.iter().collect()))
             }
         }
     }
-}
 
-fn effective(name: &Str, declared: Option<&Labels>) -> Labels {
-    let mut labels = declared.cloned().unwrap_or_default();
-    labels.0.insert(METADATA_NAME.into(), name.clone());
-    labels
+    fn effective(&mut self, name: &Str, declared: Option<&Labels>) -> Labels {
+        let key = self.name_key.get_or_insert_with(|| METADATA_NAME.into());
+        let mut labels = declared.cloned().unwrap_or_default();
+        labels.insert(Str::clone(key), name.clone());
+        labels
+    }
 }
 
 impl Index {
@@ -123,8 +128,9 @@ impl Index {
     /// Gives a namespace other labels; the profiles there change their groups by that.
     fn declare(&mut self, number: u32, declared: Option<Arc<Labels>>) {
         self.changed = true;
+        let name = self.namespaces.of(number).name.clone();
+        let new = self.namespaces.effective(&name, declared.as_deref());
         let ns = &mut self.namespaces.slots[number];
-        let new = effective(&ns.name, declared.as_deref());
         ns.declared = declared;
         let old = std::mem::replace(&mut ns.labels, new.clone());
         if old == new {
@@ -149,8 +155,9 @@ impl Index {
             if was == is {
                 continue;
             }
-            let moved = self.profiles.labels.select(Some(profiles.clone()), &selector.pods);
-            for profile in moved {
+            let labels = |number: u32| &self.profiles[number].content.labels;
+            let moved = self.profiles.labels.select(Some(&profiles), &selector.pods, labels);
+            for profile in &moved {
                 if is {
                     self.join(profile, group);
                 } else {

@@ -1,9 +1,10 @@
 //! Pods, and the endpoints that some of them are.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
+use smallvec::SmallVec;
+use weir_api::convert::wire::{self, EndpointParts};
 use weir_policy::claim::Claim;
 use weir_policy::group::Profile;
 use weir_policy::ids::{EndpointId, ProfileId, Str};
@@ -24,14 +25,13 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub struct PodRecord {
     pub(super) kind: Kind,
-    pub(super) namespace: Str,
     pub(super) name: Str,
     pub(super) uid: Str,
     pub(super) node: Str,
-    pub(super) addresses: Box<[IpAddr]>,
+    pub(super) addresses: SmallVec<[IpAddr; 1]>,
     pub(super) mac: Option<[u8; 6]>,
     /// Those of its addresses that another pod has for policy.
-    pub(super) lost: Vec<IpAddr>,
+    pub(super) lost: Box<[IpAddr]>,
     pub(super) content: Arc<Profile>,
     pub(super) host_network: bool,
     pub(super) terminal: bool,
@@ -39,7 +39,6 @@ pub struct PodRecord {
     pub(super) created: Option<i64>,
     /// Absent for pods that have no part in policy.
     pub(super) place: Option<Place>,
-    pub(super) encoded: OnceLock<Bytes>,
 }
 
 impl PodRecord {
@@ -47,7 +46,7 @@ impl PodRecord {
     pub fn pod(&self) -> Pod {
         Pod {
             kind: self.kind,
-            namespace: self.namespace.clone(),
+            namespace: self.content.namespace.clone(),
             name: self.name.clone(),
             uid: self.uid.clone(),
             labels: self.content.labels.clone(),
@@ -78,7 +77,7 @@ impl PodRecord {
 
     pub(super) fn endpoint_id(&self) -> EndpointId {
         if self.uid.is_empty() {
-            EndpointId(format!("{}/{}", self.namespace, self.name).into())
+            EndpointId(format!("{}/{}", self.content.namespace, self.name).into())
         } else {
             EndpointId(self.uid.clone())
         }
@@ -89,7 +88,7 @@ impl PodRecord {
         let own = self.addresses.iter().filter(|a| !self.lost.contains(a));
         Endpoint {
             id: self.endpoint_id(),
-            namespace: self.namespace.clone(),
+            namespace: self.content.namespace.clone(),
             name: self.name.clone(),
             node: self.node.clone(),
             addresses: own.copied().collect(),
@@ -98,11 +97,34 @@ impl PodRecord {
         }
     }
 
+    /// Appends what agents are told of it.
+    pub(super) fn frame(&self, profile: ProfileId, out: &mut Vec<u8>) {
+        let id;
+        let own = self.addresses.iter().filter(|a| !self.lost.contains(a));
+        let mut addresses: SmallVec<[IpAddr; 4]> = own.copied().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let parts = EndpointParts {
+            id: if self.uid.is_empty() {
+                id = self.endpoint_id();
+                &id.0
+            } else {
+                &self.uid
+            },
+            namespace: &self.content.namespace,
+            name: &self.name,
+            node: &self.node,
+            addresses: &addresses,
+            mac: self.mac,
+            profile,
+        };
+        wire::frame_endpoint(out, &parts);
+    }
+
     /// The same pod after it lost and won addresses.
-    pub(super) fn with_lost(&self, lost: Vec<IpAddr>) -> Self {
+    pub(super) fn with_lost(&self, lost: Box<[IpAddr]>) -> Self {
         Self {
             kind: self.kind,
-            namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid: self.uid.clone(),
             node: self.node.clone(),
@@ -115,7 +137,6 @@ impl PodRecord {
             terminating: self.terminating,
             created: self.created,
             place: self.place,
-            encoded: OnceLock::new(),
         }
     }
 
@@ -126,12 +147,12 @@ impl PodRecord {
             stays: !self.terminating,
             created: self.created,
             id: self.endpoint_id(),
-            key: (self.namespace.clone(), self.name.clone()),
+            key: (self.content.namespace.clone(), self.name.clone()),
         }
     }
 
     pub(super) fn title(&self) -> String {
-        format!("{} {}/{}", self.kind.as_str(), self.namespace, self.name)
+        format!("{} {}/{}", self.kind.as_str(), self.content.namespace, self.name)
     }
 
     /// The addresses that it claims.
@@ -148,8 +169,8 @@ fn is_meant(uid: &Str, known: &Str) -> bool {
 
 impl Index {
     pub(super) fn apply_pod(&mut self, pod: Pod) {
-        let key = (self.names.intern(&pod.namespace), pod.name.clone());
-        let known = self.pod_numbers.get(&key).copied();
+        let key = (pod.namespace.clone(), pod.name.clone());
+        let known = self.find_pod(&key);
         if let Some(old) = known.and_then(|n| self.pods[n].as_ref()) {
             match (old.kind, pod.kind) {
                 // a workload waits until there is no pod of its name (NP-50)
@@ -167,20 +188,15 @@ impl Index {
                 _ => {}
             }
         }
-        self.put_pod(key, pod);
+        self.put_pod(key, known, pod);
     }
 
     /// Puts a pod in place of whatever has its name.
-    fn put_pod(&mut self, key: PodKey, pod: Pod) {
-        let known = self.pod_numbers.get(&key).copied();
-        let (namespace, name) = key.clone();
+    fn put_pod(&mut self, key: PodKey, known: Option<u32>, pod: Pod) {
         let is_endpoint = pod.is_endpoint();
         let node = (!pod.node.is_empty()).then(|| self.node_number(&pod.node));
-        let profile = Profile {
-            namespace: namespace.clone(),
-            labels: pod.labels,
-            named_ports: pod.named_ports,
-        };
+        let profile =
+            Profile { namespace: pod.namespace, labels: pod.labels, named_ports: pod.named_ports };
         let (content, place) = if is_endpoint {
             let number = self.profile_number(profile);
             let content = Arc::clone(&self.profiles[number].content);
@@ -191,24 +207,22 @@ impl Index {
         };
         let record = PodRecord {
             kind: pod.kind,
-            namespace,
-            name,
+            name: pod.name,
             uid: pod.uid,
             node: node.map_or_else(|| pod.node.clone(), |n| self.node_name(n).clone()),
-            addresses: pod.addresses.into(),
+            addresses: pod.addresses.into_iter().collect(),
             mac: pod.mac,
-            lost: Vec::new(),
+            lost: Box::default(),
             content,
             host_network: pod.host_network,
             terminal: pod.terminal,
             terminating: pod.terminating,
             created: pod.created,
             place,
-            encoded: OnceLock::new(),
         };
         let number = known.unwrap_or_else(|| {
             let number = self.pods.insert(None);
-            self.pod_numbers.insert(key, number);
+            self.pod_numbers.insert(&key, number);
             number
         });
         self.set_pod(number, Some(Arc::new(record)));
@@ -224,7 +238,7 @@ impl Index {
             }
             return;
         }
-        let Some(number) = self.pod_numbers.get(key).copied() else {
+        let Some(number) = self.find_pod(key) else {
             return;
         };
         let Some(old) = &self.pods[number] else {
@@ -235,7 +249,7 @@ impl Index {
         }
         if let Some(workload) = self.shadowed.remove(key) {
             // its turn has come: in place of the pod
-            self.put_pod(key.clone(), workload);
+            self.put_pod(key.clone(), Some(number), workload);
             return;
         }
         self.journal.gone_pods.push((number, key.clone()));
@@ -249,6 +263,9 @@ impl Index {
         self.journal.pod(number, old.as_ref());
         self.change_claims(number, old.as_deref());
         let before = old.and_then(|p| p.place);
+        for place in [before, place].into_iter().flatten() {
+            self.forget_encoded(place.profile);
+        }
         if before == place {
             return;
         }
@@ -275,5 +292,13 @@ impl Index {
                 self.local_sub(profile, node);
             }
         }
+    }
+
+    /// The number of a pod. One that went in this batch still has it.
+    fn find_pod(&self, key: &PodKey) -> Option<u32> {
+        self.pod_numbers.find(key, |n| match &self.pods[n] {
+            Some(pod) => pod.name == key.1 && pod.content.namespace == key.0,
+            None => self.journal.gone_pods.iter().any(|(gone, k)| *gone == n && k == key),
+        })
     }
 }

@@ -1,63 +1,135 @@
 //! Policies: what they hold on to.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_policy::ids::{PolicyKey, Str};
-use weir_policy::rule::{Policy, PolicyObject};
+use smallvec::SmallVec;
+use weir_api::convert::{change_from_bytes, frames, wire};
+use weir_policy::ids::{GroupId, PolicyKey, Str};
+use weir_policy::rule::{Peers, Policy, PolicyObject};
+use weir_policy::state::Change;
 
 use super::Index;
+use super::encode::Encoder;
 use super::group::Naming;
 
 #[derive(Debug)]
 pub(super) struct PolicyRecord {
-    pub(super) policy: Arc<Policy>,
+    pub(super) key: PolicyKey,
+    pub(super) generation: i64,
+    /// The policy as it travels: a frame. It is the smallest form, and equal policies have equal frames.
+    pub(super) encoded: Bytes,
     pub(super) manifest: Arc<str>,
     /// The group of its subjects; absent for a policy that does not define it, which then applies to nobody.
     pub(super) subject: Option<u32>,
     /// The other groups it names, and the subject group where that is a peer as well.
-    named: Vec<(u32, Naming)>,
-    pub(super) encoded: OnceLock<Bytes>,
+    named: SmallVec<[(u32, Naming); 2]>,
 }
+
+impl PolicyRecord {
+    pub(super) fn policy(&self) -> Policy {
+        decode(&self.encoded)
+    }
+}
+
+fn decode(encoded: &Bytes) -> Policy {
+    let frame = frames(encoded.clone()).next().unwrap_or_default();
+    match change_from_bytes(&frame) {
+        Ok(Change::Policy(policy)) => policy,
+        other => unreachable!("the index encoded a policy: {other:?}"),
+    }
+}
+
+/// The groups that a policy names as peers, sorted. As [`Policy::peer_groups`].
+fn peer_groups(policy: &Policy) -> SmallVec<[GroupId; 8]> {
+    let mut out = SmallVec::new();
+    for rule in &policy.rules {
+        if let Peers::Of { groups, .. } = &rule.rule.peers {
+            out.extend(groups.iter().copied());
+        }
+        out.extend(rule.rule.universe());
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+/// Up to this many policies of one subject group go as they are; more are put together once for all nodes.
+pub(super) const SINGLE: usize = 4;
 
 /// What nodes had of a policy before a batch.
 #[derive(Clone, Debug)]
 pub(super) struct Served {
-    pub(super) policy: Arc<Policy>,
+    pub(super) encoded: Bytes,
     pub(super) subject: Option<u32>,
 }
 
+impl Served {
+    pub(super) fn key(&self) -> PolicyKey {
+        decode(&self.encoded).key
+    }
+}
+
 impl Index {
+    /// The frames of a subject group's policies.
+    pub(super) fn policies_encoded(&self, group: u32, encoder: &mut Encoder, out: &mut Vec<Bytes>) {
+        let record = &self.groups[group];
+        let policies = || record.policies.iter().filter_map(|n| self.policies[n].as_ref());
+        if record.policies.len() <= SINGLE {
+            out.extend(policies().map(|p| p.encoded.clone()));
+            return;
+        }
+        let pieces = record.policies_encoded.get_or_init(|| {
+            let pieces =
+                encoder.pieces(policies(), |policy, out| out.extend_from_slice(&policy.encoded));
+            pieces.into_vec().into()
+        });
+        out.extend_from_slice(pieces);
+    }
+
     pub(super) fn apply_policy(&mut self, object: PolicyObject, manifest: Arc<str>) {
-        let key = object.policy.key.clone();
-        let known = self.policy_numbers.get(&key).copied();
+        let known = self.find_policy(&object.policy.key);
+        let encoder = self.encoder.get_mut();
+        let encoded = encoder.write(|out| wire::frame_policy(out, &object.policy));
         if let Some(old) = known.and_then(|n| self.policies[n].as_mut())
-            && *old.policy == object.policy
+            && *old.encoded == *encoded
         {
             // groups are hashes of their selectors, so that the selectors are equal too
             old.manifest = manifest;
             return;
         }
+        let encoded = encoder.keep();
+        let key = &object.policy.key;
         let number = known.unwrap_or_else(|| {
             let number = self.policies.insert(None);
             self.policy_numbers.insert(key, number);
             number
         });
-        let record = self.hold(number, object, manifest);
+        let record = self.hold(number, object, encoded, manifest);
         self.set_policy(number, Some(record));
     }
 
+    /// The number of a policy. One that went in this batch still has it.
+    pub(super) fn find_policy(&self, key: &PolicyKey) -> Option<u32> {
+        self.policy_numbers.find(key, |n| match &self.policies[n] {
+            Some(record) => record.key == *key,
+            None => self.journal.gone_policies.iter().any(|(gone, k)| *gone == n && k == key),
+        })
+    }
+
     pub(super) fn delete_policy(&mut self, key: &PolicyKey, uid: &Str) {
-        let Some(number) = self.policy_numbers.get(key).copied() else {
+        let Some(number) = self.find_policy(key) else {
             return;
         };
         let Some(old) = &self.policies[number] else {
             return;
         };
         // the deletion of an earlier policy of this name
-        if !uid.is_empty() && !old.policy.uid.is_empty() && old.policy.uid != *uid {
-            return;
+        if !uid.is_empty() {
+            let known = old.policy().uid;
+            if !known.is_empty() && known != *uid {
+                return;
+            }
         }
         self.journal.gone_policies.push((number, key.clone()));
         self.set_policy(number, None);
@@ -65,17 +137,23 @@ impl Index {
 
     /// Takes hold of all groups that a policy names. This comes before the old version lets go, so that what both name
     /// never goes.
-    fn hold(&mut self, number: u32, object: PolicyObject, manifest: Arc<str>) -> PolicyRecord {
+    fn hold(
+        &mut self,
+        number: u32,
+        object: PolicyObject,
+        encoded: Bytes,
+        manifest: Arc<str>,
+    ) -> PolicyRecord {
         let PolicyObject { policy, selectors, .. } = object;
-        let peers: BTreeSet<_> = policy.peer_groups();
+        let peers = peer_groups(&policy);
         let mut subject = None;
-        let mut named = Vec::new();
+        let mut named = SmallVec::new();
         // without its subject a policy applies nowhere, and needs nothing
         if selectors.contains_key(&policy.subject) {
             for (id, selector) in &selectors {
                 let group = self.group_number(*id, selector);
                 self.groups[group].uses += 1;
-                let is_peer = peers.contains(id);
+                let is_peer = peers.binary_search(id).is_ok();
                 if *id == policy.subject {
                     subject = Some(group);
                 }
@@ -89,6 +167,7 @@ impl Index {
         if let Some(subject) = subject {
             let first = !self.groups[subject].is_subject();
             self.groups[subject].policies.insert(number);
+            self.groups[subject].policies_encoded.take();
             if first {
                 self.start_subject(subject);
             }
@@ -96,13 +175,10 @@ impl Index {
                 self.edge_add(subject, *group, *naming);
             }
         }
-        PolicyRecord {
-            policy: Arc::new(policy),
-            manifest,
-            subject,
-            named,
-            encoded: OnceLock::new(),
-        }
+        let Policy { mut key, generation, .. } = policy;
+        key.namespace = self.names.intern(&key.namespace);
+        key.name = self.names.intern(&key.name);
+        PolicyRecord { key, generation, encoded, manifest, subject, named }
     }
 
     fn set_policy(&mut self, number: u32, new: Option<PolicyRecord>) {
@@ -110,7 +186,7 @@ impl Index {
         let now = new.as_ref().and_then(|p| p.subject);
         let old = std::mem::replace(&mut self.policies[number], new);
         self.journal.policy(number, || {
-            old.as_ref().map(|p| Served { policy: Arc::clone(&p.policy), subject: p.subject })
+            old.as_ref().map(|p| Served { encoded: p.encoded.clone(), subject: p.subject })
         });
         let Some(PolicyRecord { subject: Some(subject), named, .. }) = old else {
             return;
@@ -121,6 +197,7 @@ impl Index {
                 self.let_go(group);
             }
         }
+        self.groups[subject].policies_encoded.take();
         if now != Some(subject) {
             self.groups[subject].policies.remove(number);
             if !self.groups[subject].is_subject() {

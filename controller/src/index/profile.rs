@@ -1,36 +1,41 @@
 //! Profiles: what pods share that selectors can ask about.
 
-use std::collections::HashMap;
+use std::iter;
 use std::ops::{Index as At, IndexMut as AtMut};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use roaring::RoaringBitmap;
+use smallvec::SmallVec;
+use weir_api::convert::wire;
 use weir_policy::group::Profile;
 use weir_policy::ids::ProfileId;
 
 use super::Index;
 use super::counts::Counts;
+use super::encode::{Encoder, Pieces};
 use super::journal::ProfileBefore;
 use super::labels::LabelIndex;
+use super::set::Set;
 use super::slots::Slots;
+use super::table::Table;
 
 #[derive(Debug)]
 pub(super) struct ProfileRecord {
     pub(super) id: ProfileId,
     pub(super) content: Arc<Profile>,
     pub(super) namespace: u32,
-    pub(super) pods: RoaringBitmap,
+    pub(super) pods: Set,
     /// Nodes where its pods run, with the number of these.
     pub(super) local: Counts,
     /// Groups that hold it, sorted.
-    pub(super) groups: Vec<u32>,
-    pub(super) encoded: OnceLock<Bytes>,
+    pub(super) groups: SmallVec<[u32; 4]>,
+    /// Frames of the profile and all its endpoints, cut into pieces.
+    encoded: OnceLock<Pieces>,
 }
 
 impl ProfileRecord {
     fn before(&self) -> ProfileBefore {
-        ProfileBefore { groups: self.groups.clone(), local: self.local.bitmap() }
+        ProfileBefore { groups: self.groups.to_vec(), local: self.local.bitmap() }
     }
 }
 
@@ -38,7 +43,7 @@ impl ProfileRecord {
 #[derive(Debug, Default)]
 pub(super) struct Profiles {
     slots: Slots<ProfileRecord>,
-    numbers: HashMap<Arc<Profile>, u32>,
+    numbers: Table,
     pub(super) labels: LabelIndex,
 }
 
@@ -65,8 +70,10 @@ impl AtMut<u32> for Profiles {
 impl Index {
     /// The number of a profile; a new one joins its groups.
     pub(super) fn profile_number(&mut self, content: Profile) -> u32 {
-        if let Some(number) = self.profiles.numbers.get(&content) {
-            return *number;
+        let profiles = &self.profiles;
+        let known = profiles.numbers.find(&content, |n| *profiles.slots[n].content == content);
+        if let Some(number) = known {
+            return number;
         }
         let content = Arc::new(self.names.profile(content));
         let namespace = self.namespaces.mention(&content.namespace);
@@ -74,14 +81,14 @@ impl Index {
             id: content.id(),
             content: Arc::clone(&content),
             namespace,
-            pods: RoaringBitmap::new(),
+            pods: Set::default(),
             local: Counts::default(),
-            groups: Vec::new(),
+            groups: SmallVec::new(),
             encoded: OnceLock::new(),
         });
         self.profiles.labels.insert(number, &content.labels);
         self.namespaces.profiles_mut(namespace).insert(number);
-        self.profiles.numbers.insert(Arc::clone(&content), number);
+        self.profiles.numbers.insert(&*content, number);
 
         let ns = self.namespaces.of(namespace);
         let candidates =
@@ -96,6 +103,23 @@ impl Index {
         number
     }
 
+    /// A profile and its endpoints as frames: what a node needs of a profile that its rules can meet.
+    pub(super) fn profile_encoded(&self, number: u32, encoder: &mut Encoder) -> &[Bytes] {
+        let record = &self.profiles[number];
+        record.encoded.get_or_init(|| {
+            let pods = record.pods.iter().filter_map(|n| self.pods[n].as_ref());
+            encoder.pieces(iter::once(None).chain(pods.map(Some)), |thing, out| match thing {
+                None => wire::frame_profile(out, &record.content),
+                Some(pod) => pod.frame(record.id, out),
+            })
+        })
+    }
+
+    /// A pod of a profile came, went or changed.
+    pub(super) fn forget_encoded(&mut self, profile: u32) {
+        self.profiles[profile].encoded.take();
+    }
+
     pub(super) fn join(&mut self, profile: u32, group: u32) {
         let record = &mut self.profiles[profile];
         let Err(at) = record.groups.binary_search(&group) else {
@@ -103,7 +127,7 @@ impl Index {
         };
         self.journal.profile(profile, || record.before());
         record.groups.insert(at, group);
-        let nodes: Vec<u32> = record.local.numbers().collect();
+        let nodes: SmallVec<[u32; 8]> = record.local.numbers().collect();
         self.groups.change_members(group, |m| m.insert(profile));
         self.journal.member(group, profile, true);
         if self.groups[group].is_subject() {
@@ -120,7 +144,7 @@ impl Index {
         };
         self.journal.profile(profile, || record.before());
         record.groups.remove(at);
-        let nodes: Vec<u32> = record.local.numbers().collect();
+        let nodes: SmallVec<[u32; 8]> = record.local.numbers().collect();
         self.groups.change_members(group, |m| m.remove(profile));
         self.journal.member(group, profile, false);
         if self.groups[group].is_subject() {
@@ -167,7 +191,8 @@ impl Index {
         let candidates = std::mem::take(&mut self.journal.empty_profiles);
         for profile in &candidates {
             if self.profiles[*profile].pods.is_empty() {
-                for group in self.profiles[*profile].groups.clone() {
+                let groups = self.profiles[*profile].groups.clone();
+                for group in groups {
                     self.leave(*profile, group);
                 }
             }
@@ -182,7 +207,7 @@ impl Index {
             return;
         }
         if let Some(record) = self.profiles.slots.remove(number) {
-            self.profiles.numbers.remove(&record.content);
+            self.profiles.numbers.remove(&*record.content, number);
             self.profiles.labels.remove(number, &record.content.labels);
             self.namespaces.profiles_mut(record.namespace).remove(number);
             self.namespaces.forget_if_unused(record.namespace);

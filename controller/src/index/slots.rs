@@ -27,6 +27,13 @@ impl<T> Slots<T> {
         number
     }
 
+    /// The number that [`Self::insert`] gives next.
+    pub(super) fn next(&self) -> u32 {
+        let end =
+            || u32::try_from(self.items.len()).expect("fewer than 2^32 objects fit in memory");
+        self.free.last().copied().unwrap_or_else(end)
+    }
+
     pub(super) fn remove(&mut self, number: u32) -> Option<T> {
         let item = self.items.get_mut(number as usize)?.take();
         if item.is_some() {

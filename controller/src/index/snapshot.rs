@@ -1,44 +1,45 @@
 //! Everything one node needs, encoded once for all nodes.
 
 use bytes::Bytes;
-use roaring::RoaringBitmap;
-use weir_api::convert::change_to_bytes;
+use weir_api::convert::wire;
 use weir_policy::state::{Change, NodeState};
 
 use super::Index;
+use super::policy::SINGLE;
 
 impl Index {
-    /// All of a node's state as encoded changes, in dependency order. Each object is encoded when a node first needs it,
-    /// and the bytes are shared from then on.
+    /// All of a node's state in dependency order: pieces that are frames ([`weir_api::convert::frames`]) of encoded
+    /// changes, one after the other. What several nodes need is encoded when the first of them does, and its bytes are
+    /// shared from then on.
     pub fn snapshot(&self, node: u32) -> Vec<Bytes> {
         let span = self.span(node);
-        let mut out = vec![change_to_bytes(&Change::Node(self.node_info(node)))];
-        for number in &span.profiles {
-            let record = &self.profiles[number];
-            let encode = || change_to_bytes(&Change::Profile((*record.content).clone()));
-            out.push(record.encoded.get_or_init(encode).clone());
+        let subjects = &self.nodes[node].subjects;
+        let policies: usize =
+            subjects.iter().map(|g| self.groups[g].policies.len().min(SINGLE)).sum();
+        let mut out = Vec::with_capacity(1 + span.reached.len() + span.groups.len() + policies);
+        let encoder = &mut *self.encoder.borrow_mut();
+        out.push(encoder.encode(|out| {
+            wire::frame(out, &Change::Node(self.node_info(node)));
+            // what only this node needs: pods of its own that no rule here can meet from elsewhere
+            let mut known = None;
+            for (profile, pod) in &span.apart {
+                let record = &self.profiles[*profile];
+                if known.replace(*profile) != Some(*profile) {
+                    wire::frame_profile(out, &record.content);
+                }
+                if let Some(pod) = &self.pods[*pod] {
+                    pod.frame(record.id, out);
+                }
+            }
+        }));
+        for profile in &span.reached {
+            out.extend_from_slice(self.profile_encoded(*profile, encoder));
         }
-        for number in &span.groups {
-            let encode = || change_to_bytes(&Change::Group(self.group(number)));
-            out.push(self.groups[number].encoded.get_or_init(encode).clone());
+        for group in &span.groups {
+            out.push(self.group_encoded(*group, encoder));
         }
-        for number in &span.pods {
-            let Some(pod) = &self.pods[number] else {
-                continue;
-            };
-            let Some(place) = pod.place else {
-                continue;
-            };
-            let profile = self.profiles[place.profile].id;
-            let encode = || change_to_bytes(&Change::Endpoint(pod.endpoint(profile)));
-            out.push(pod.encoded.get_or_init(encode).clone());
-        }
-        for number in &span.policies {
-            let Some(record) = &self.policies[number] else {
-                continue;
-            };
-            let encode = || change_to_bytes(&Change::Policy((*record.policy).clone()));
-            out.push(record.encoded.get_or_init(encode).clone());
+        for group in subjects {
+            self.policies_encoded(group, encoder, &mut out);
         }
         out
     }
@@ -46,62 +47,75 @@ impl Index {
     /// The same as a value.
     pub fn state(&self, node: u32) -> NodeState {
         let span = self.span(node);
-        let profile = |n| {
-            let record = &self.profiles[n];
-            (record.id, (*record.content).clone())
+        let mut state = NodeState { node: self.node_info(node), ..NodeState::default() };
+        let mut add = |number: u32, pods: &mut dyn Iterator<Item = u32>| {
+            let record = &self.profiles[number];
+            state.profiles.insert(record.id, (*record.content).clone());
+            for pod in pods.filter_map(|n| self.pods[n].as_ref()) {
+                let endpoint = pod.endpoint(record.id);
+                state.endpoints.insert(endpoint.id.clone(), endpoint);
+            }
         };
-        let endpoints = span.pods.iter().filter_map(|n| {
-            let pod = self.pods[n].as_ref()?;
-            let endpoint = pod.endpoint(self.profiles[pod.place?.profile].id);
-            Some((endpoint.id.clone(), endpoint))
-        });
-        let policies = span.policies.iter().filter_map(|n| {
-            let policy = &self.policies[n].as_ref()?.policy;
-            Some((policy.key.clone(), (**policy).clone()))
-        });
-        NodeState {
-            node: self.node_info(node),
-            policies: policies.collect(),
-            groups: span.groups.iter().map(|n| (self.groups[n].id, self.group(n))).collect(),
-            profiles: span.profiles.iter().map(profile).collect(),
-            endpoints: endpoints.collect(),
+        for profile in &span.reached {
+            add(*profile, &mut self.profiles[*profile].pods.iter());
         }
+        for (profile, pod) in &span.apart {
+            add(*profile, &mut std::iter::once(*pod));
+        }
+        state.groups = span.groups.iter().map(|n| (self.groups[*n].id, self.group(*n))).collect();
+        for group in &self.nodes[node].subjects {
+            let records =
+                self.groups[group].policies.iter().filter_map(|n| self.policies[n].as_ref());
+            state.policies.extend(records.map(|r| (r.key.clone(), r.policy())));
+        }
+        state
     }
 
     fn span(&self, node: u32) -> Span {
         let record = &self.nodes[node];
-        let mut span = Span { pods: record.pods.clone(), ..Span::default() };
-        let mut reached = RoaringBitmap::new();
+        // lists that grow here cost more than a look at how long they get
+        let named = record.subjects.iter().map(|g| 1 + self.groups[g].edges.len()).sum();
+        let mut span = Span { groups: Vec::with_capacity(named), ..Span::default() };
+        let mut peers = Vec::with_capacity(named);
         for subject in &record.subjects {
-            let group = &self.groups[subject];
-            span.groups.insert(subject);
-            span.policies |= &group.policies;
-            for (named, edge) in &group.edges {
-                span.groups.insert(*named);
+            span.groups.push(subject);
+            for (named, edge) in &self.groups[subject].edges {
+                span.groups.push(*named);
                 if edge.as_peer > 0 {
-                    reached |= &self.groups[*named].members;
+                    peers.push(*named);
                 }
             }
         }
-        for group in &span.groups {
-            span.profiles |= &self.groups[group].members;
+        distinct(&mut span.groups);
+        distinct(&mut peers);
+        span.reached.reserve(peers.iter().map(|g| self.groups[*g].members.len()).sum());
+        for peer in &peers {
+            span.reached.extend(&self.groups[*peer].members);
         }
-        for profile in &reached {
-            span.pods |= &self.profiles[profile].pods;
-        }
+        distinct(&mut span.reached);
         for pod in &record.pods {
-            let place = self.pods[pod].as_ref().and_then(|p| p.place);
-            span.profiles.extend(place.map(|p| p.profile));
+            if let Some(place) = self.pods[pod].as_ref().and_then(|p| p.place)
+                && span.reached.binary_search(&place.profile).is_err()
+            {
+                span.apart.push((place.profile, pod));
+            }
         }
+        span.apart.sort_unstable();
         span
     }
 }
 
-/// Numbers of what a node needs.
+fn distinct(numbers: &mut Vec<u32>) {
+    numbers.sort_unstable();
+    numbers.dedup();
+}
+
+/// Numbers of what a node needs, apart from its policies: those are the ones of its subject groups. Each list is sorted.
 #[derive(Debug, Default)]
 struct Span {
-    policies: RoaringBitmap,
-    groups: RoaringBitmap,
-    profiles: RoaringBitmap,
-    pods: RoaringBitmap,
+    groups: Vec<u32>,
+    /// Profiles that a peer group holds: with all their endpoints.
+    reached: Vec<u32>,
+    /// Other pods that run here, with their profiles.
+    apart: Vec<(u32, u32)>,
 }

@@ -78,7 +78,8 @@ impl Index {
 
     /// A group becomes a subject: it is active where its members have pods.
     pub(super) fn start_subject(&mut self, group: u32) {
-        for profile in self.groups[group].members.clone() {
+        let members = self.groups[group].members.clone();
+        for profile in &members {
             let nodes: Vec<u32> = self.profiles[profile].local.numbers().collect();
             for node in nodes {
                 self.active_add(group, node);

@@ -52,8 +52,7 @@ impl Index {
         self.policies.iter().filter_map(|(_, record)| {
             let record = record.as_ref()?;
             let nodes = record.subject.map(|g| self.groups[g].active.bitmap());
-            let policy = &record.policy;
-            Some((&policy.key, policy.generation, nodes.unwrap_or_default()))
+            Some((&record.key, record.generation, nodes.unwrap_or_default()))
         })
     }
 
@@ -64,14 +63,14 @@ impl Index {
 
     /// The UID of a policy's object; empty where there is none.
     pub fn policy_uid(&self, key: &PolicyKey) -> Str {
-        self.policy_record(key).map_or_else(|| "".into(), |record| record.policy.uid.clone())
+        self.policy_record(key).map_or_else(|| "".into(), |record| record.policy().uid)
     }
 
     /// How many endpoints a policy selects.
     pub fn selected(&self, key: &PolicyKey) -> u64 {
         let subject = self.policy_record(key).and_then(|record| record.subject);
         let members = subject.map(|group| &self.groups[group].members);
-        members.into_iter().flatten().map(|profile| self.profiles[profile].pods.len()).sum()
+        members.into_iter().flatten().map(|profile| self.profiles[profile].pods.len() as u64).sum()
     }
 
     pub fn has_policy(&self, key: &PolicyKey) -> bool {
@@ -82,7 +81,7 @@ impl Index {
     pub fn generation_on(&self, key: &PolicyKey, node: u32) -> Option<i64> {
         let record = self.policy_record(key)?;
         let active = &self.groups[record.subject?].active;
-        active.contains(node).then_some(record.policy.generation)
+        active.contains(node).then_some(record.generation)
     }
 
     /// The number of a node, if it was ever mentioned.
@@ -91,6 +90,6 @@ impl Index {
     }
 
     fn policy_record(&self, key: &PolicyKey) -> Option<&PolicyRecord> {
-        self.policies[*self.policy_numbers.get(key)?].as_ref()
+        self.policies[self.find_policy(key)?].as_ref()
     }
 }

@@ -10,6 +10,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming};
+use weir_api::convert::frames;
 use weir_api::v1::agent_message::Kind as FromAgent;
 use weir_api::v1::controller_message::Kind as ToAgent;
 use weir_api::v1::distribution_server::Distribution;
@@ -259,7 +260,7 @@ async fn forward(
     send(out, &context.sent.snapshot, ToAgent::SnapshotBegin(begin)).await?;
     let mut part = v1::Batch { revision, changes: Vec::new() };
     let mut size = 0;
-    for change in snapshot {
+    for change in snapshot.into_iter().flat_map(frames) {
         if size > 0 && size + change.len() > SNAPSHOT_PART {
             let full = std::mem::replace(&mut part, v1::Batch { revision, changes: Vec::new() });
             send(out, &context.sent.snapshot, ToAgent::Batch(full)).await?;

@@ -18,7 +18,7 @@ pub fn objects(view: &View) -> impl Iterator<Item = String> + Send {
 }
 
 fn labels(labels: &Labels) -> Value {
-    labels.0.iter().map(|(k, v)| (k.to_string(), Value::from(&**v))).collect()
+    labels.iter().map(|(k, v)| (k.to_string(), Value::from(&**v))).collect()
 }
 
 fn namespace(namespace: &NamespaceView) -> Value {

@@ -159,7 +159,7 @@ fn peer(pod: &Pod, other: &Party<'_>, miss: Option<&RuleWhy>) -> Option<Value> {
     let mut labels = Map::new();
     for term in miss.into_iter().flat_map(|m| &m.terms) {
         let of_peer = term.kind() == "podSelector" && term.item() != "subject";
-        for (key, value) in peer.labels.0.iter().filter(|_| of_peer) {
+        for (key, value) in peer.labels.iter().filter(|_| of_peer) {
             let asked = term
                 .want
                 .split(',')
@@ -189,7 +189,7 @@ fn peer(pod: &Pod, other: &Party<'_>, miss: Option<&RuleWhy>) -> Option<Value> {
 }
 
 fn identifying(pod: &Pod) -> Map<String, Value> {
-    let labels = pod.labels.0.iter().filter(|(k, _)| !VOLATILE.contains(&&***k));
+    let labels = pod.labels.iter().filter(|(k, _)| !VOLATILE.contains(&&***k));
     labels.map(|(k, v)| (k.to_string(), Value::from(&**v))).collect()
 }
 

@@ -298,7 +298,7 @@ fn labels_text(selector: &LabelSelector, labels: &Labels) -> String {
             out.push(text);
         }
     }
-    match (out.is_empty(), labels.0.is_empty()) {
+    match (out.is_empty(), labels.is_empty()) {
         (false, _) => out.join(","),
         (true, false) => labels.to_string(),
         (true, true) => "no labels".to_owned(),

@@ -1,21 +1,20 @@
 //! Labels and label selectors.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use crate::ids::Str;
-use crate::labels::{LabelSelector, Labels, Requirement};
+use crate::labels::{LabelSelector, Labels, Requirement, Values};
 
 use super::at::{At, Problem};
 
 /// A map of labels. Null is the empty text, as it is to the API server.
 pub(super) fn labels(at: &At<'_>) -> Result<Labels, Problem> {
-    let mut labels = Labels::default();
-    for (key, value) in at.object()? {
-        labels.set(key, text(at, key, value)?);
+    let object = at.object()?;
+    let mut labels = Vec::with_capacity(object.len());
+    for (key, value) in object {
+        labels.push((Str::from(key.as_str()), Str::from(text(at, key, value)?)));
     }
-    Ok(labels)
+    Ok(Labels::from(labels))
 }
 
 fn text<'v>(at: &At<'_>, key: &str, value: &'v Value) -> Result<&'v str, Problem> {
@@ -39,7 +38,7 @@ pub(super) fn selector(at: &At<'_>) -> Result<LabelSelector, Problem> {
         for (key, value) in at.object()? {
             check_key(&at, key)?;
             let value = text(&at, key, value)?;
-            out.push(Requirement::In(key.as_str().into(), BTreeSet::from([value.into()])));
+            out.push(Requirement::In(key.as_str().into(), Values::from([value.into()])));
         }
     }
     if let Some(at) = at.field("matchExpressions") {
@@ -55,12 +54,13 @@ fn requirement(at: &At<'_>) -> Result<Requirement, Problem> {
     let key = at.required_str("key")?;
     check_key(at, key)?;
     let key: Str = key.into();
-    let mut values: BTreeSet<Str> = BTreeSet::new();
+    let mut values: Vec<Str> = Vec::new();
     if let Some(at) = at.field("values") {
         for at in at.list()? {
-            values.insert(at.str()?.into());
+            values.push(at.str()?.into());
         }
     }
+    let values = Values::from(values);
     let operator = at.required_str("operator")?;
     match (operator, values.is_empty()) {
         ("In", false) => Ok(Requirement::In(key, values)),

@@ -457,6 +457,24 @@ fn age_of_pods_and_workloads() {
     }
 }
 
+/// NP-44: on its way out a pod is what it was; only its phase ends it.
+#[test]
+fn terminating_pods_are_pods() {
+    let read = |metadata: Value, phase: &str| {
+        let manifest = json!({"kind": "Pod", "metadata": metadata,
+            "status": {"phase": phase, "podIP": "10.0.0.1"}});
+        match object(&manifest).unwrap().0 {
+            Some(Object::Pod(pod)) => pod,
+            other => panic!("{other:?}"),
+        }
+    };
+    let going = json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+    let plain = read(json!({"name": "p"}), "Running");
+    assert_eq!(read(going.clone(), "Running"), Pod { terminating: true, ..plain });
+    assert!(read(going.clone(), "Running").is_endpoint());
+    assert!(!read(going, "Failed").is_endpoint());
+}
+
 /// NP-50.
 #[test]
 fn workloads() {
