@@ -102,7 +102,12 @@ impl Dump<'_> {
 
     /// Whether it was a part with flows.
     fn decode(&self, frame: &Bytes, flows: &mut Vec<FlowStats>) -> Result<bool, ConnError> {
-        append_flows(frame, flows).map_err(|error| {
+        let decoded = match append_flows(frame, flows) {
+            // Of another kind: what is said of it must not depend on who decodes it.
+            Ok(false) => Message::decode(frame).map(|_| false),
+            decoded => decoded,
+        };
+        decoded.map_err(|error| {
             self.shared.count_malformed(frame, &error);
             error.into()
         })

@@ -27,23 +27,26 @@ pub struct Attempts {
 /// Attempts under way. Without [`Watch::finish`] they go on until the engine ends.
 pub struct Watch {
     stop: Arc<AtomicBool>,
+    tried: Arc<AtomicU64>,
     passed: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<u64>,
+    task: tokio::task::JoinHandle<()>,
     runtime: tokio::runtime::Handle,
 }
 
 pub(super) fn start(runtime: &Runtime, request: &Request, each: Duration) -> Watch {
-    let (stop, passed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let (ended, through, request) = (Arc::clone(&stop), Arc::clone(&passed), request.clone());
+    let stop = Arc::new(AtomicBool::new(false));
+    let (tried, passed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (ended, begun, request) = (Arc::clone(&stop), Arc::clone(&tried), request.clone());
+    let got_through = Arc::clone(&passed);
     let task = runtime.spawn(async move {
         let mut ticker = interval(PACE);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut running, mut tried) = (JoinSet::new(), 0);
+        let mut running = JoinSet::new();
         while !ended.load(Ordering::Relaxed) {
             ticker.tick().await;
             while running.try_join_next().is_some() {}
-            tried += 1;
-            let (request, through) = (request.clone(), Arc::clone(&through));
+            begun.fetch_add(1, Ordering::Relaxed);
+            let (request, through) = (request.clone(), Arc::clone(&got_through));
             running.spawn(async move {
                 let budget = Budget { again: &[], until: each };
                 if client::exchange(&request, budget).await.is_open() {
@@ -52,17 +55,26 @@ pub(super) fn start(runtime: &Runtime, request: &Request, each: Duration) -> Wat
             });
         }
         running.join_all().await;
-        tried
     });
-    Watch { stop, passed, task, runtime: runtime.handle().clone() }
+    Watch { stop, tried, passed, task, runtime: runtime.handle().clone() }
 }
 
 impl Watch {
+    /// Attempts begun so far.
+    pub fn tried(&self) -> u64 {
+        self.tried.load(Ordering::Relaxed)
+    }
+
     /// Waits for the last attempts and counts.
     pub fn finish(self) -> Attempts {
         self.stop.store(true, Ordering::Relaxed);
-        let Self { passed, task, runtime, .. } = self;
-        let tried = runtime.block_on(task).unwrap_or_default();
-        Attempts { tried, passed: passed.load(Ordering::Relaxed) }
+        let Self { tried, passed, task, runtime, .. } = self;
+        if let Err(error) = runtime.block_on(task)
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        Attempts { tried: count(&tried), passed: count(&passed) }
     }
 }
