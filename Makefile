@@ -164,6 +164,7 @@ lint:
 bench-controller:
 	@echo "bench: the controller's index, as it is released"
 	cargo bench -p weir-controller --bench worlds -- $(WORLDS)
+	if [[ -z "$(WORLDS)" ]]; then cargo bench -p weir-controller --bench fanout; fi
 
 # ONLY="openflow ovsdb controller flows policy traffic api" takes some of the parts; openflow and ovsdb are the crates
 # alone, controller is bench-controller.
