@@ -72,6 +72,7 @@ impl Kubelet {
             running: BTreeMap::new(),
             said: BTreeSet::new(),
             placed: 0,
+            bound: BTreeMap::new(),
             turn: 0,
         };
         let thread = std::thread::Builder::new()
@@ -236,6 +237,8 @@ struct Worker {
     said: BTreeSet<String>,
     /// Addresses given so far.
     placed: u16,
+    /// Where pods were bound to that the API does not show with a node yet.
+    bound: BTreeMap<Key, String>,
     /// Pods scheduled so far.
     turn: usize,
 }
@@ -366,12 +369,19 @@ impl Worker {
     /// Gives pods without a node one, in turn among those that they may run on.
     fn bind(&mut self) -> bool {
         let mut bindings: Vec<(String, String, String)> = Vec::new();
+        let pods = &self.pods;
+        self.bound.retain(|key, _| pods.get(key).is_some_and(|pod| node_of(pod).is_none()));
         for ((namespace, name), pod) in &self.pods {
             let gated = pod
                 .spec
                 .as_ref()
                 .is_some_and(|s| s.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()));
             if node_of(pod).is_some() || is_going(pod) || gated {
+                continue;
+            }
+            // again to the same node, in case the first time failed
+            if let Some(node) = self.bound.get(&(namespace.clone(), name.clone())) {
+                bindings.push((namespace.clone(), name.clone(), node.clone()));
                 continue;
             }
             let shunned = self.shunned(pod, &bindings);
@@ -382,6 +392,9 @@ impl Worker {
             };
             self.turn += 1;
             bindings.push((namespace.clone(), name.clone(), (*node).clone()));
+        }
+        for (namespace, name, node) in &bindings {
+            self.bound.insert((namespace.clone(), name.clone()), node.clone());
         }
         let kube = self.client.kube().clone();
         self.tell(bindings, move |(namespace, name, node)| {
@@ -423,7 +436,9 @@ impl Worker {
                     continue;
                 }
                 let now = bindings.iter().find(|(ns, name, _)| (ns, name) == (&key.0, &key.1));
-                let node = node_of(other).map(str::to_owned).or_else(|| now.map(|b| b.2.clone()));
+                let before = || self.bound.get(key);
+                let node = node_of(other).map(str::to_owned);
+                let node = node.or_else(|| now.map(|b| b.2.clone())).or_else(|| before().cloned());
                 out.extend(node);
             }
         }
