@@ -37,6 +37,7 @@ use crate::home;
 use crate::host::{HostName, Outside, PortIds, Workload};
 use crate::manifests::{Manifests, NamedPort};
 use crate::matrix::{self, Cell, Observed, Verdicts};
+use crate::netns::Inside;
 use crate::ovs::{BRIDGE, UPLINK};
 use crate::probe::{Service, Stream, Watch};
 use crate::{command, require};
@@ -248,6 +249,17 @@ impl Fleet {
     pub fn agent_state(&self, node: &str) -> Result<String> {
         let socket = self.bed.dir().join(node).join(ADMIN);
         ask_admin(&socket, "/debug/state").map(|(_, body)| body)
+    }
+
+    /// What an agent tells Prometheus.
+    pub fn agent_metrics(&self, node: &str) -> Result<String> {
+        let socket = self.bed.dir().join(node).join(ADMIN);
+        ask_admin(&socket, "/metrics").map(|(_, body)| body)
+    }
+
+    /// What the controller tells Prometheus.
+    pub fn controller_metrics(&self) -> Result<String> {
+        controller_metrics(self.bed.infra(), &self.bed.dir().join(ADDRESS))
     }
 
     /// Nodes, hosts, probes.
@@ -494,6 +506,21 @@ pub(crate) fn listen_address(file: &std::path::Path) -> Option<String> {
     text.lines().find_map(|l| l.strip_prefix("listen ")).map(str::to_owned)
 }
 
+/// The metrics of the controller whose address file this is.
+pub(crate) fn controller_metrics(infra: &Inside, file: &std::path::Path) -> Result<String> {
+    let text = std::fs::read_to_string(file).during(|| format!("reading {}", file.display()))?;
+    let admin = text.lines().find_map(|l| l.strip_prefix("admin ")?.trim().parse().ok());
+    let admin: std::net::SocketAddr = admin.ok_or_else(|| Error::Content {
+        file: file.to_owned(),
+        field: "admin".to_owned(),
+        reason: "is not there".to_owned(),
+    })?;
+    let during = move || format!("asking {admin}");
+    infra
+        .run(move || ask(std::net::TcpStream::connect(admin).during(during)?, "/metrics", during))
+        .map(|(_, body)| body)
+}
+
 /// Where the controller writes down where it listens.
 pub(crate) const ADDRESS: &str = "controller.address";
 /// Where the certificates lie.
@@ -554,6 +581,8 @@ fn controller_recipe(
             "--source".to_owned(),
             format!("dir:{}", manifests.dir().display()),
             "--listen".to_owned(),
+            format!("{}:0", address::CONTROLLER),
+            "--admin".to_owned(),
             format!("{}:0", address::CONTROLLER),
             "--address-file".to_owned(),
             text(&bed.dir().join(ADDRESS)),

@@ -151,22 +151,7 @@ impl Weir {
     /// What the first controller tells Prometheus.
     pub fn metrics(&mut self) -> Result<String> {
         let file = self.cluster.dir().join(address_file(0));
-        let text =
-            std::fs::read_to_string(&file).during(|| format!("reading {}", file.display()))?;
-        let admin = text.lines().find_map(|l| l.strip_prefix("admin ")?.trim().parse().ok());
-        let missing = || Error::Content {
-            file: file.clone(),
-            field: "admin".to_owned(),
-            reason: "is not there".to_owned(),
-        };
-        let admin: std::net::SocketAddr = admin.ok_or_else(missing)?;
-        let during = move || format!("asking {admin}");
-        self.cluster
-            .with_bed(|bed| bed.infra().clone())
-            .run(move || {
-                fleet::ask(std::net::TcpStream::connect(admin).during(during)?, "/metrics", during)
-            })
-            .map(|(_, body)| body)
+        fleet::controller_metrics(&self.cluster.with_bed(|bed| bed.infra().clone()), &file)
     }
 
     /// The agent process of a node.
