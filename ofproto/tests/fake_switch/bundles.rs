@@ -28,32 +28,40 @@ async fn a_bundle_that_is_committed() {
     }
 }
 
+/// Takes a bundle up to the request that discards it, and says something of each addition by its place in the bundle.
+async fn until_discarded(
+    peer: &mut Peer,
+    mut answer: impl AsyncFnMut(&mut Peer, usize, u32, Bytes),
+) {
+    let mut adds = 0;
+    loop {
+        match peer.read().await {
+            (xid, Message::BundleAdd(add)) => {
+                answer(peer, adds, xid, add.message).await;
+                adds += 1;
+            }
+            (xid, Message::BundleControl(control)) => {
+                assert_ne!(control.typ, BundleControlType::COMMIT);
+                let discarded = control.typ == BundleControlType::DISCARD;
+                peer.answer(xid, control).await;
+                if discarded {
+                    return;
+                }
+            }
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Trap: an addition that fails to decode leaves the bundle open, and the CLOSE is answered as if nothing was.
 #[tokio::test]
 async fn a_refused_addition_discards_the_bundle() {
     let (mut peer, connection, driver, _events) = pair(options()).await;
-    let switch = async {
-        let mut adds = 0;
-        loop {
-            match peer.read().await {
-                (xid, Message::BundleAdd(add)) => {
-                    if adds == 3 || adds == 5 {
-                        peer.write(xid, Message::Error(ErrorMsg::new(4, 9, add.message))).await;
-                    }
-                    adds += 1;
-                }
-                (xid, Message::BundleControl(control)) => {
-                    assert_ne!(control.typ, BundleControlType::COMMIT);
-                    let discarded = control.typ == BundleControlType::DISCARD;
-                    peer.answer(xid, control).await;
-                    if discarded {
-                        break;
-                    }
-                }
-                (_, other) => panic!("{other:?}"),
-            }
+    let switch = until_discarded(&mut peer, async |peer, nth, xid, message| {
+        if nth == 3 || nth == 5 {
+            peer.write(xid, Message::Error(ErrorMsg::new(4, 9, message))).await;
         }
-    };
+    });
     let mods = flows(8);
     let (result, ()) = tokio::select! {
         both = async { tokio::join!(connection.bundle(&mods), switch) } => both,
@@ -351,28 +359,11 @@ async fn a_malformed_refusal_discards_the_bundle_and_leaves_a_batch_in_doubt() {
     // An error without its code.
     let malformed = |xid: u32| [&[4, 1, 0, 10][..], &xid.to_be_bytes(), &[0, 4]].concat();
     let mods = flows(4);
-    let switch = async {
-        let mut adds = 0;
-        loop {
-            match peer.read().await {
-                (xid, Message::BundleAdd(_)) => {
-                    if adds == 1 {
-                        peer.stream.write_all(&malformed(xid)).await.unwrap();
-                    }
-                    adds += 1;
-                }
-                (xid, Message::BundleControl(control)) => {
-                    assert_ne!(control.typ, BundleControlType::COMMIT);
-                    let discarded = control.typ == BundleControlType::DISCARD;
-                    peer.answer(xid, control).await;
-                    if discarded {
-                        break;
-                    }
-                }
-                (_, other) => panic!("{other:?}"),
-            }
+    let switch = until_discarded(&mut peer, async |peer, nth, xid, _| {
+        if nth == 1 {
+            peer.stream.write_all(&malformed(xid)).await.unwrap();
         }
-    };
+    });
     let (result, ()) = play(&mut driver, connection.bundle(&mods), switch).await;
     assert!(matches!(result, Err(BundleError::NotCommitted(ConnError::Decode(_)))), "{result:?}");
 
