@@ -88,9 +88,14 @@ fn plug(node: &Node, pods: &[u32]) {
     }
 }
 
-/// One number of a text for Prometheus; none while the series is not there.
+/// One number of a text for Prometheus, its labels summed up; none while the series is not there.
 fn number(text: &str, series: &str) -> Option<f64> {
-    text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok())
+    let value = |line: &str| {
+        let rest = line.strip_prefix(series)?;
+        let value = if rest.starts_with('{') { rest.rsplit_once('}')?.1 } else { rest };
+        value.strip_prefix(' ')?.trim().parse::<f64>().ok()
+    };
+    text.lines().filter_map(value).reduce(|a, b| a + b)
 }
 
 /// What an agent has done so far, and what its switch holds.
