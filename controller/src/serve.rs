@@ -40,7 +40,7 @@ pub use identity::{Identity, IdentityError, NODE, OPERATOR, REPLICA};
 pub use manifest::objects;
 pub use refusals::Refusals;
 pub use tls::{Clients, Tls, TlsError};
-pub use token::{NODE_NAME, TokenError, Tokens};
+pub use token::{Fault, NODE_NAME, TokenError, Tokens};
 
 use agent::Agents;
 use door::{Arrival, Door};
@@ -160,7 +160,10 @@ impl Context {
             TokenError::NotTaken | TokenError::Malformed => &self.refusals.token_missing,
             TokenError::Account { .. } => &self.refusals.token_account,
             TokenError::NotBound => &self.refusals.token_unbound,
-            TokenError::Refused { .. } | TokenError::Again => &self.refusals.token,
+            TokenError::Refused { fault: Fault::Audience, .. } => &self.refusals.token_audience,
+            TokenError::Refused { fault: Fault::Expired, .. } => &self.refusals.token_expired,
+            TokenError::Refused { fault: Fault::Other, .. } => &self.refusals.token,
+            TokenError::Again => &self.refusals.token_again,
         };
         standing.refuse();
         Err(self.refuse(counter, arrival, &error))

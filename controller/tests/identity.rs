@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fake_api::{FakeApi, Fault};
+use futures_util::future::poll_immediate;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -164,7 +165,12 @@ async fn a_token_speaks_for_the_node_it_is_bound_to() {
     let mut elsewhere = judged(ACCOUNT, Some("n1"));
     elsewhere["audiences"] = json!(["https://kubernetes.default.svc"]);
     api.token("other-audience", elsewhere);
-    api.token("expired", json!({"authenticated": false, "error": "token has expired"}));
+    let second = |payload: &str| format!("e30.{payload}.c2ln");
+    // {"exp":1}, {"aud":["another"]}
+    let (expired, another) = (second("eyJleHAiOjF9"), second("eyJhdWQiOlsiYW5vdGhlciJdfQ"));
+    for token in [&expired, &another] {
+        api.token(token, json!({"authenticated": false, "error": "invalid bearer token"}));
+    }
     let rig = Rig::new(api, Pace::default()).await;
 
     let agent = rig.try_stream(Some("Bearer good")).await.unwrap();
@@ -175,7 +181,8 @@ async fn a_token_speaks_for_the_node_it_is_bound_to() {
         (None, "token-missing"),
         (Some("Basic good"), "token-missing"),
         (Some("Bearer unknown"), "token"),
-        (Some("Bearer expired"), "token"),
+        (Some(&*format!("Bearer {expired}")), "token-expired"),
+        (Some(&*format!("Bearer {another}")), "token-audience"),
         (Some("Bearer other-audience"), "token"),
         (Some("Bearer somebody"), "token-account"),
         (Some("Bearer unbound"), "token-unbound"),
@@ -198,7 +205,7 @@ async fn a_token_speaks_for_the_node_it_is_bound_to() {
     // a judgement is kept for a while, a good one and a bad one
     let reviews = rig.api.requests("tokenreviews");
     rig.try_stream(Some("Bearer good")).await.unwrap();
-    rig.try_stream(Some("Bearer expired")).await.err().unwrap();
+    rig.try_stream(Some(&format!("Bearer {expired}"))).await.err().unwrap();
     assert_eq!(rig.api.requests("tokenreviews"), reviews);
     drop(agent);
 }
@@ -295,6 +302,7 @@ async fn a_connection_has_one_try_with_a_token() {
         assert_eq!(status.code(), Code::PermissionDenied, "{token}: {status:?}");
     }
     assert_eq!(rig.api.requests("tokenreviews"), 1);
+    assert_eq!(rig.counts(), [("token", 1), ("token-again", 2)]);
     rig.try_stream(Some("Bearer good")).await.unwrap();
 }
 
@@ -437,7 +445,7 @@ async fn served(rig: &Rig) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-// the clock is the test's own: time passes when every task waits for it
+// the clock is the test's own, and so is every look
 #[tokio::test(start_paused = true)]
 async fn files_are_read_again_when_they_change() {
     let dir = tempfile::tempdir().unwrap();
@@ -459,14 +467,20 @@ async fn files_are_read_again_when_they_change() {
     let clients = weir_controller::serve::Clients::Certified;
     let first = files.load(clients).unwrap();
     let (config, mut seen) = watch::channel(Some(Arc::clone(&first)));
-    let _follow = spawn("files", files.clone().follow(clients, config));
+    let mut follow = std::pin::pin!(files.clone().follow(clients, config));
+    let mut looks = async || {
+        // reading files waits for nothing: a look is over when the next one is waited for
+        tokio::time::advance(files.every).await;
+        assert!(poll_immediate(follow.as_mut()).await.is_none());
+    };
+    looks().await;
     // half of a change is none
     std::fs::write(&files.key, issue().unwrap().key).unwrap();
-    let looks = 10;
-    tokio::time::sleep(files.every * looks).await;
-    assert!(Arc::ptr_eq(seen.borrow().as_ref().unwrap(), &first));
+    looks().await;
+    assert!(Arc::ptr_eq(seen.borrow_and_update().as_ref().unwrap(), &first));
     write(&issue().unwrap());
-    seen.changed().await.unwrap();
+    looks().await;
+    assert!(seen.has_changed().unwrap());
     assert!(!Arc::ptr_eq(seen.borrow().as_ref().unwrap(), &first));
 }
 

@@ -287,15 +287,20 @@ fn tokens_that_are_not_a_nodes_own_open_nothing() {
     for (what, token, counter, reason) in [
         ("another node's", Some(&other), "other-node", "credentials are those of node n2"),
         ("not bound to a node", Some(&unbound_token), "token-unbound", "not bound to a node"),
-        ("for another audience", Some(&wrong_audience), "token", "for audience weir-controller"),
+        (
+            "for another audience",
+            Some(&wrong_audience),
+            "token-audience",
+            "for audience weir-controller: it was made for another audience: ",
+        ),
         (
             "another account's",
             Some(&stranger),
             "token-account",
             "system:serviceaccount:shop:default",
         ),
-        ("forged", Some(&forged), "token", "the API server refuses the token"),
-        ("expired", Some(&expired), "token", "the API server refuses the token"),
+        ("forged", Some(&forged), "token", "for audience weir-controller: forged, of another"),
+        ("expired", Some(&expired), "token-expired", "weir-controller: it has expired: "),
         ("none", None, "token-missing", "neither a client certificate nor a token"),
     ] {
         let seen = support::follow(&mut weir, "n1", token.map(String::as_str)).unwrap_err();

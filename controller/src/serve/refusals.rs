@@ -59,10 +59,17 @@ pub struct Refusals {
     pub malformed: AtomicU64,
     /// A node that speaks for another.
     pub wrong_node: AtomicU64,
-    /// A token that the API server does not take: expired, forged, for another audience.
+    /// A token that the API server does not take, and not for a reason below: forged, of another cluster, or its pod, node
+    /// or account is gone.
     pub token: AtomicU64,
     /// A token of another ServiceAccount.
     pub token_account: AtomicU64,
+    /// One more token on a connection that had one refused.
+    pub token_again: AtomicU64,
+    /// A token that the API server does not take and that says it is for another audience.
+    pub token_audience: AtomicU64,
+    /// A token that the API server does not take and that says its time is over.
+    pub token_expired: AtomicU64,
     /// Neither a token nor a certificate, or a token that is none.
     pub token_missing: AtomicU64,
     /// A token that is bound to no node.
@@ -91,7 +98,7 @@ struct Said {
 
 impl Refusals {
     /// Every reason with its count, in the order of names.
-    pub fn counts(&self) -> [(&'static str, u64); 11] {
+    pub fn counts(&self) -> [(&'static str, u64); 14] {
         let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
         [
             ("crowd", read(&self.crowd)),
@@ -102,6 +109,9 @@ impl Refusals {
             ("other-node", read(&self.wrong_node)),
             ("token", read(&self.token)),
             ("token-account", read(&self.token_account)),
+            ("token-again", read(&self.token_again)),
+            ("token-audience", read(&self.token_audience)),
+            ("token-expired", read(&self.token_expired)),
             ("token-missing", read(&self.token_missing)),
             ("token-unbound", read(&self.token_unbound)),
             ("version", read(&self.version)),

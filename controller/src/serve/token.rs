@@ -7,6 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -39,9 +41,9 @@ pub enum TokenError {
     NotTaken,
     #[error("the token is not `Bearer TOKEN`, or too long")]
     Malformed,
-    /// Expired, forged, of another cluster, or for another audience: the API server's words.
-    #[error("the API server refuses the token for audience {audience}: {reason}")]
-    Refused { audience: String, reason: String },
+    /// The API server's words, and what we make of them.
+    #[error("the API server refuses the token for audience {audience}: {fault}: {reason}")]
+    Refused { audience: String, fault: Fault, reason: String },
     #[error("the token is that of {user:?}, agents are {account:?}")]
     Account { user: String, account: String },
     #[error("the token is not bound to a node; the kubelet makes such tokens for pods")]
@@ -51,6 +53,82 @@ pub enum TokenError {
     /// Nobody's fault here, and to be tried again.
     #[error("the API server cannot be asked about the token: {0}")]
     NoReview(String),
+}
+
+/// What is the matter with a token that the API server has refused.
+///
+/// TokenReview says no more than that it is refused, with a text for people. So this is what the token says of itself,
+/// which nobody has verified: it tells apart refusals, and decides none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its time is over, as it says.
+    Expired,
+    /// It was made for somebody else, as it says.
+    Audience,
+    /// Neither: forged, of another cluster, or its pod, node or account is gone.
+    Other,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "it has expired",
+            Self::Audience => "it was made for another audience",
+            Self::Other => "forged, of another cluster, or its pod, node or ServiceAccount is gone",
+        })
+    }
+}
+
+/// Claims of a token.
+///
+/// Source: RFC 7519, "Registered Claim Names".
+#[derive(serde::Deserialize)]
+struct Claims {
+    /// Units: seconds since 1970, which may have a fraction.
+    exp: Option<f64>,
+    #[serde(default)]
+    aud: Audiences,
+}
+
+/// One may stand alone.
+#[derive(Default, serde::Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    #[default]
+    None,
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Fault {
+    /// Of a refused token, with the time in seconds since 1970.
+    fn of(token: &str, audience: &str, now: f64) -> Self {
+        let Some(Claims { exp, aud }) = claims(token) else {
+            return Self::Other;
+        };
+        let ours = match &aud {
+            // whom a token without audience is for is the API server's affair
+            Audiences::None => true,
+            Audiences::One(one) => one == audience,
+            Audiences::Many(many) => many.iter().any(|one| one == audience),
+        };
+        match exp {
+            Some(exp) if exp <= now => Self::Expired,
+            _ if !ours => Self::Audience,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What a token says of itself. None for what is no JWT.
+fn claims(token: &str) -> Option<Claims> {
+    let mut parts = token.split('.');
+    let (payload, _signature) = (parts.nth(1)?, parts.next()?);
+    // base64url without padding (RFC 7515), to the one with which Kubernetes writes bytes
+    let mut text = payload.replace('-', "+").replace('_', "/");
+    text.extend(std::iter::repeat_n('=', (4 - text.len() % 4) % 4));
+    let bytes: ByteString = serde_json::from_value(text.into()).ok()?;
+    serde_json::from_slice(&bytes.0).ok()
 }
 
 /// What was said of a token.
@@ -143,7 +221,7 @@ impl Tokens {
         if let Some(known) = self.known(&digest) {
             return known;
         }
-        let judged = self.judge(self.review(token).await?);
+        let judged = self.judge(self.review(token).await?, token);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let of_its_kind = if judged.is_ok() { &mut cache.good } else { &mut cache.bad };
         of_its_kind.put(digest, judged.clone());
@@ -167,12 +245,15 @@ impl Tokens {
         Ok(answer.status.unwrap_or_default())
     }
 
-    fn judge(&self, status: TokenReviewStatus) -> Judgement {
+    fn judge(&self, status: TokenReviewStatus, token: &str) -> Judgement {
         let ours = status.audiences.iter().flatten().any(|a| *a == self.audience);
         if status.authenticated != Some(true) || !ours {
             let reason = status.error.filter(|e| !e.is_empty());
             let reason = reason.unwrap_or_else(|| "not authenticated".to_owned());
-            return Err(TokenError::Refused { audience: self.audience.clone(), reason });
+            let audience = self.audience.clone();
+            // refused it is; from here on it is only about what to call it
+            let fault = Fault::of(token, &audience, Timestamp::now().as_duration().as_secs_f64());
+            return Err(TokenError::Refused { audience, fault, reason });
         }
         let user = status.user.unwrap_or_default();
         let name = user.username.unwrap_or_default();
@@ -232,6 +313,51 @@ mod tests {
 
     fn tokens(answers: bool) -> Tokens {
         Tokens::new(Client::new(Server { answers }, "weir"), "a", "weir", "agent")
+    }
+
+    /// A token that claims this. Nobody signs it.
+    fn claiming(claims: &serde_json::Value) -> String {
+        let bytes = ByteString(claims.to_string().into_bytes());
+        let text = serde_json::to_value(bytes).unwrap();
+        let text = text.as_str().unwrap().trim_end_matches('=');
+        format!("e30.{}.c2ln", text.replace('+', "-").replace('/', "_"))
+    }
+
+    #[test]
+    fn what_a_refused_token_says_of_itself_names_its_refusal() {
+        let fault = |claims: serde_json::Value| Fault::of(&claiming(&claims), "weir", 100.0);
+        for (claims, expected) in [
+            (serde_json::json!({"aud": ["weir"], "exp": 200}), Fault::Other),
+            (serde_json::json!({"aud": "weir"}), Fault::Other),
+            (serde_json::json!({"aud": ["weir"], "exp": 100}), Fault::Expired),
+            (serde_json::json!({"aud": ["other"], "exp": 99.5}), Fault::Expired),
+            (serde_json::json!({"aud": ["other", "another"], "exp": 200}), Fault::Audience),
+            (serde_json::json!({"aud": "other", "sub": "???>>>~~~"}), Fault::Audience),
+            (serde_json::json!({"aud": [], "exp": 200}), Fault::Audience),
+            (serde_json::json!({"exp": 200}), Fault::Other),
+            (serde_json::json!({"aud": 7, "exp": 1}), Fault::Other),
+            (serde_json::json!(["exp"]), Fault::Other),
+        ] {
+            assert_eq!(fault(claims.clone()), expected, "{claims}");
+        }
+        for text in ["", "opaque", "a.b", "..", "a.!.c", "a.\u{fffd}.c", "a.e30.c"] {
+            assert_eq!(Fault::of(text, "weir", 100.0), Fault::Other, "{text:?}");
+        }
+    }
+
+    /// What a token says of itself lets nobody in and keeps nobody out.
+    #[tokio::test]
+    async fn claims_decide_nothing() {
+        let tokens = tokens(true);
+        let bad = claiming(&serde_json::json!({"aud": ["a"], "exp": 9_999_999_999_u64}));
+        let judged = tokens.node(&format!("Bearer {bad}")).await;
+        assert!(
+            matches!(judged, Err(TokenError::Refused { fault: Fault::Other, .. })),
+            "{judged:?}"
+        );
+        // this server takes what begins so, and asks no claim of it
+        let good = format!("good{}", claiming(&serde_json::json!({"aud": ["b"], "exp": 1})));
+        assert_eq!(tokens.node(&format!("Bearer {good}")).await.as_deref(), Ok("n1"));
     }
 
     #[tokio::test(start_paused = true)]
