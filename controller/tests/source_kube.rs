@@ -309,6 +309,179 @@ async fn the_connection_breaks_at_every_byte() {
     }
 }
 
+/// Each kind, as requests name it.
+const KINDS: [(&str, &str); 5] = [
+    ("Namespace", "/namespaces?"),
+    ("Node", "/nodes?"),
+    ("NetworkPolicy", "/networkpolicies?"),
+    ("Pod", "/pods?"),
+    ("Workload", "/workloads?"),
+];
+
+/// One object of a kind, in one of its states.
+fn object(kind: &str, name: &str, state: u8) -> serde_json::Value {
+    let mut object = match kind {
+        "Namespace" => json!({"apiVersion": "v1", "metadata": {}}),
+        "Node" => json!({"apiVersion": "v1", "metadata": {}, "status": {
+            "addresses": [{"type": "InternalIP", "address": format!("192.0.2.{state}")}]}}),
+        "NetworkPolicy" => json!({"apiVersion": "networking.k8s.io/v1",
+            "metadata": {"namespace": "shop", "generation": state},
+            "spec": {"podSelector": {"matchLabels": {"state": state.to_string()}}}}),
+        "Pod" => pod(name, &format!("10.0.5.{state}")),
+        _ => json!({"apiVersion": "weir.io/v1alpha1", "metadata": {"namespace": "shop"},
+            "spec": {"addresses": [format!("10.0.6.{state}")], "node": "n1"}}),
+    };
+    object["kind"] = kind.into();
+    object["metadata"]["name"] = name.into();
+    object["metadata"]["labels"] = json!({"state": state.to_string()});
+    object
+}
+
+fn title(kind: &str, name: &str) -> String {
+    match kind {
+        "Namespace" | "Node" => format!("{kind} {name}"),
+        _ => format!("{kind} shop/{name}"),
+    }
+}
+
+impl Rig {
+    fn knows(&self, kind: &str, name: &str) -> bool {
+        let in_shop = ("shop".into(), name.into());
+        match kind {
+            "Namespace" => self.world.namespaces.contains_key(name),
+            "Node" => self.world.nodes.contains_key(name),
+            "NetworkPolicy" => {
+                self.world.policies.contains_key(&PolicyKey::network_policy("shop", name))
+            }
+            "Pod" => self.world.pods.contains_key(&in_shop),
+            _ => self.world.workloads.contains_key(&in_shop),
+        }
+    }
+}
+
+/// Some of each kind: three pages.
+async fn pages() -> FakeApi {
+    let api = api().await;
+    for (kind, _) in KINDS {
+        for n in 1..=7 {
+            api.put(object(kind, &format!("o{n}"), n));
+        }
+    }
+    api
+}
+
+/// What happens to objects of a kind, in so many events of its watch: every kind of change, one object more than once.
+const CHANGES: usize = 6;
+
+fn change(api: &FakeApi, kind: &str, n: usize) {
+    match n {
+        0 => api.put(object(kind, "new", 1)),
+        1 => api.put(object(kind, "o1", 101)),
+        2 => api.remove(&title(kind, "o2")),
+        3 => api.put(object(kind, "new", 2)),
+        4 => api.put(object(kind, "o2", 102)),
+        _ => api.remove(&title(kind, "o3")),
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_cut_at_every_point() {
+    for (kind, requests) in KINDS {
+        // each of three pages: before an answer, in front of it, in its first object, before its end; or it is refused
+        for page in 0..3 {
+            for fault in [
+                Fault::Close,
+                Fault::Cut(0),
+                Fault::Cut(200),
+                Fault::Cut(900),
+                Fault::Refuse(410, "expired".to_owned()),
+                Fault::Refuse(500, "no".to_owned()),
+            ] {
+                let api = pages().await;
+                let part = match page {
+                    0 => format!("{requests}&limit=3"),
+                    n => format!("{requests}&limit=3&continue={}.", n * 3),
+                };
+                api.fault(&part, fault.clone());
+                let mut rig = Rig::new(api).await;
+                rig.until(|rig| rig.synced).await;
+                assert_eq!(rig.api.faults_left(), 0, "{kind}, page {page}: {fault:?} at {part}");
+                assert_eq!(rig.world, rig.fresh().await, "{kind}, page {page}: {fault:?}");
+            }
+        }
+        // all pages came, and the watch that follows does not
+        for fault in [Fault::Close, Fault::Cut(0), Fault::Refuse(503, "no".to_owned())] {
+            let api = pages().await;
+            api.fault(&format!("{requests}&watch"), fault.clone());
+            let mut rig = Rig::synced(api).await;
+            for n in 0..CHANGES {
+                change(&rig.api, kind, n);
+            }
+            rig.until(|rig| !rig.knows(kind, "o3")).await;
+            assert_eq!(rig.api.faults_left(), 0, "{kind}: {fault:?}");
+            assert_eq!(rig.world, rig.fresh().await, "{kind}: {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_is_cut_at_every_point() {
+    for (kind, requests) in KINDS {
+        let watch = format!("{requests}&watch");
+        for whole in 0..CHANGES {
+            // between two events, after the first byte of one, and in the middle of one
+            for bytes in [0, 1, 150] {
+                let mut rig = Rig::synced(pages().await).await;
+                let before = rig.api.requests(&watch);
+                rig.api.fault(&watch, Fault::CutLine(whole, bytes));
+                rig.api.cut_watches();
+                rig.api.wait_request(&watch, before + 1).await;
+                for n in 0..CHANGES {
+                    change(&rig.api, kind, n);
+                }
+                rig.until(|rig| !rig.knows(kind, "o3")).await;
+                assert_eq!(rig.api.faults_left(), 0, "{kind}");
+                // it was cut, and so there comes another
+                rig.api.wait_request(&watch, before + 2).await;
+                let fresh = rig.fresh().await;
+                assert_eq!(rig.world, fresh, "{kind} after {whole} events and {bytes} bytes");
+                assert_eq!(rig.api.expired(), 0);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn history_is_lost_after_every_event() {
+    for (kind, requests) in KINDS {
+        for seen in 0..=CHANGES {
+            let mut rig = Rig::synced(pages().await).await;
+            let lists = rig.api.requests(&format!("{requests}&limit"));
+            // what was seen, and a mark behind it
+            for n in 0..seen {
+                change(&rig.api, kind, n);
+            }
+            rig.api.put(object(kind, "mark", 9));
+            rig.until(|rig| rig.knows(kind, "mark")).await;
+            rig.api.stop();
+            rig.warning(&format!("{kind}: : cannot")).await;
+            for n in seen..CHANGES {
+                change(&rig.api, kind, n);
+            }
+            rig.api.remove(&title(kind, "mark"));
+            rig.api.compact();
+            assert_eq!(rig.api.expired(), 0);
+            rig.api.restart().await;
+            rig.until(|rig| !rig.knows(kind, "mark")).await;
+            // it went on from there, was told that this is forgotten, and listed again
+            assert!(rig.api.expired() > 0, "{kind} after {seen} events: no 410");
+            assert!(rig.api.requests(&format!("{requests}&limit")) > lists);
+            assert!(!rig.knows(kind, "o3"));
+            assert_eq!(rig.world, rig.fresh().await, "{kind} after {seen} events");
+        }
+    }
+}
+
 #[tokio::test]
 async fn history_that_is_gone_is_listed_again() {
     for code in [200, 410] {
@@ -326,7 +499,9 @@ async fn history_that_is_gone_is_listed_again() {
         rig.api.cut_watches();
         rig.until(|r| r.has("two") && !r.has("one")).await;
         assert_eq!(rig.world, rig.fresh().await);
-        assert!(code == 410 || rig.api.requests("/pods?&limit") > before);
+        // by a watch that goes on from what is forgotten, or by one that is not even begun
+        assert!(code == 410 || rig.api.expired() > 0);
+        assert!(rig.api.requests("/pods?&limit") > before, "{code}");
     }
 }
 

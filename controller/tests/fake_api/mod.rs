@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Refuse(u16, String),
     /// The connection is cut after so many bytes of the body.
     Cut(usize),
+    /// The connection is cut after so many whole lines of the body and so many bytes of the next one.
+    CutLine(usize, usize),
     /// In place of the answer's body: these lines, and the end.
     Lines(String),
     /// The connection is closed before an answer.
@@ -68,6 +70,8 @@ struct State {
     uninstalled: Vec<String>,
     tokens: HashMap<String, Value>,
     requests: Vec<String>,
+    /// How often a list or a watch was told that its version is too old.
+    expired: usize,
 }
 
 impl State {
@@ -215,6 +219,11 @@ impl FakeApi {
     /// The next request that contains `part` fares so.
     pub(crate) fn fault(&self, part: &str, fault: Fault) {
         self.shared.state.lock().unwrap().faults.push_back((part.to_owned(), fault));
+    }
+
+    /// How often somebody was told that what he would go on from is forgotten (410).
+    pub(crate) fn expired(&self) -> usize {
+        self.shared.state.lock().unwrap().expired
     }
 
     pub(crate) fn faults_left(&self) -> usize {
@@ -386,6 +395,10 @@ async fn answer(
             let response = respond(&shared, &parts.method, &parts.uri, &body);
             return Ok(response.map(|body| cut(body, after)));
         }
+        Some(Fault::CutLine(lines, bytes)) => {
+            let response = respond(&shared, &parts.method, &parts.uri, &body);
+            return Ok(response.map(|body| cut_line(body, lines, bytes)));
+        }
         None => {}
     }
     Ok(respond(&shared, &parts.method, &parts.uri, &body))
@@ -401,6 +414,29 @@ fn cut(body: Body, after: usize) -> Body {
         let frame = body.frame().await?.ok()?.into_data().ok()?;
         let take = left.min(frame.len());
         Some((Ok(Frame::data(frame.slice(..take))), (body, Some(left - take))))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// The body up to so many lines and some bytes of the next one, and then an error.
+fn cut_line(body: Body, lines: usize, bytes: usize) -> Body {
+    // what is left of lines, and then of bytes; none: it was cut
+    let frames = stream::unfold((body, Some((lines, bytes))), |(mut body, left)| async move {
+        let (mut lines, mut bytes) = left?;
+        if (lines, bytes) == (0, 0) {
+            return Some((Err(io::Error::other("cut")), (body, None)));
+        }
+        let frame = body.frame().await?.ok()?.into_data().ok()?;
+        let mut take = 0;
+        for byte in &frame {
+            match (lines, bytes) {
+                (0, 0) => break,
+                (0, _) => bytes -= 1,
+                _ => lines -= usize::from(*byte == b'\n'),
+            }
+            take += 1;
+        }
+        Some((Ok(Frame::data(frame.slice(..take))), (body, Some((lines, bytes)))))
     });
     StreamBody::new(frames).boxed_unsync()
 }
@@ -541,7 +577,7 @@ fn matches(place: &Place, collection: &Place) -> bool {
 }
 
 fn list(shared: &Shared, collection: &Place, query: &HashMap<&str, &str>) -> Response<Body> {
-    let state = shared.state.lock().unwrap();
+    let mut state = shared.state.lock().unwrap();
     // a token is where to go on and the version of the list
     let token = query.get("continue").and_then(|t| t.split_once('.'));
     let (skip, version) = match token {
@@ -549,6 +585,7 @@ fn list(shared: &Shared, collection: &Place, query: &HashMap<&str, &str>) -> Res
         None => (0_usize, state.version),
     };
     if version < state.compacted {
+        state.expired += 1;
         return status(410, "Expired", "the provided continue parameter is too old");
     }
     let limit = query.get("limit").map_or(usize::MAX, |l| l.parse().unwrap());
@@ -583,8 +620,9 @@ fn watching(shared: &Arc<Shared>, collection: Place, from: u64) -> Response<Body
         loop {
             watch.moved.borrow_and_update();
             let (lines, gone) = {
-                let state = watch.shared.state.lock().unwrap();
+                let mut state = watch.shared.state.lock().unwrap();
                 let gone = watch.at < state.compacted;
+                state.expired += usize::from(gone);
                 let new = state
                     .history
                     .iter()
