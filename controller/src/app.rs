@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use weir_runtime::admin::{Admin, Listener};
+use weir_runtime::clock::SystemClock;
 use weir_runtime::ready::{Gate, Ready};
 use weir_runtime::task::{EndReason, TaskSet};
 use weir_runtime::{limits, log, signal};
@@ -61,7 +62,7 @@ pub struct Config {
 #[derive(Clone)]
 pub enum Certificates {
     Files(certs::Files),
-    Own(Own),
+    Own(Box<Own>),
 }
 
 /// The addresses in use.
@@ -150,6 +151,7 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
         }
         (Source::Kube, None) => return Err(anyhow!("--source kube needs a cluster")),
     }
+    let (leads, leading) = watch::channel(false);
     let mut towards = None;
     match config.certificates {
         Certificates::Files(files) => {
@@ -165,6 +167,7 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
                 own.towards = Some((presence.id.clone(), to));
                 towards = Some(credentials);
             }
+            own.leads = config.candidate.is_some().then(|| leading.clone());
             let follow = own.follow(certificates, certificate_gate);
             tasks.spawn("certificates", until(drain.clone(), follow));
         }
@@ -185,7 +188,6 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
     }
     let mut leads_here = None;
     if let Some(candidate) = config.candidate {
-        let (leads, leading) = watch::channel(false);
         let writes = Arc::new(Writes::default());
         leads_here = Some((leading.clone(), Arc::clone(&writes)));
         let (client, hub) = (candidate.client.clone(), handle.clone());
@@ -310,14 +312,16 @@ pub async fn configure(args: &Run) -> anyhow::Result<Config> {
     let (of, account) = account.split_once(':').unwrap_or((&namespace, account));
     let tokens = Tokens::new(client.clone(), &of_cluster.token_audience, of, account);
     let certificates = files.unwrap_or_else(|| {
-        Certificates::Own(Own {
+        Certificates::Own(Box::new(Own {
             client: client.clone(),
             namespace: namespace.clone(),
             hosts: serve_host,
             client_ca,
-            pace: certs::Pace::default(),
+            pace: certs::Pace::of(of_cluster.authority_life),
+            clock: SystemClock::shared(),
+            leads: None,
             towards: None,
-        })
+        }))
     });
     // a replica that comes back under its old name is another one
     let id = format!("{:016x}", RandomState::new().hash_one(std::process::id()));

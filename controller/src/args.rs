@@ -1,7 +1,9 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use weir_runtime::log::LogFormat;
@@ -106,10 +108,37 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "AUDIENCE", default_value = "weir-controller")]
     pub token_audience: String,
 
+    /// How long an authority lasts that the controllers make: a number with d, h, m or s, from 30s to 36500d. After two thirds
+    /// of that it is replaced; one that is there and was made for longer, too.
+    #[arg(long, value_name = "TIME", default_value = "3650d", value_parser = authority_life)]
+    pub authority_life: Duration,
+
     /// Do not write PolicyStatus objects.
     #[arg(long)]
     pub no_status: bool,
 }
+
+/// Units: days, hours, minutes or seconds, as the last letter says.
+fn authority_life(text: &str) -> Result<Duration, String> {
+    let wrong = || "it must be a number with d, h, m or s, such as 3650d".to_owned();
+    let unit = match text.chars().last() {
+        Some('d') => 24 * 3600,
+        Some('h') => 3600,
+        Some('m') => 60,
+        Some('s') => 1,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    let life = number.checked_mul(unit).map(Duration::from_secs).ok_or_else(wrong)?;
+    if !LIVES.contains(&life) {
+        return Err("it must be between 30s and 36500d".to_owned());
+    }
+    Ok(life)
+}
+
+/// Lives of an authority: long enough for a replica to look some times, and short enough for a calendar.
+const LIVES: RangeInclusive<Duration> =
+    Duration::from_secs(30)..=Duration::from_secs(36_500 * 24 * 3600);
 
 impl Run {
     /// The source that was named, or goes without saying.
@@ -239,9 +268,19 @@ mod tests {
     #[test]
     fn a_cluster_needs_no_files() {
         let all = "--source kube --kubeconfig k --serve-host a --serve-host 10.0.0.1 --namespace weir --replica r1 --advertise 10.0.0.1:9443 \
-                   --agent-account other:agent --token-audience weir --no-status";
+                   --agent-account other:agent --token-audience weir --authority-life 90d --no-status";
         for flags in ["--source kube", "--kubeconfig k", all] {
             assert_eq!(source(flags), Ok(Source::Kube), "{flags}");
+        }
+    }
+
+    #[test]
+    fn an_authority_lives_for_days_or_less() {
+        let day = Duration::from_secs(24 * 3600);
+        for (text, life) in
+            [("3650d", day * 3650), ("36h", day * 3 / 2), ("1440m", day), ("30s", day / 2880)]
+        {
+            assert_eq!(authority_life(text), Ok(life), "{text}");
         }
     }
 
@@ -256,6 +295,12 @@ mod tests {
             ("--source dir:/m".to_owned(), "needs --tls-cert"),
             (format!("--source dir:/m --kubeconfig k {tls}"), "does not go with"),
             ("--source kube --tls-cert c".to_owned(), "--tls-key"),
+            ("--source kube --authority-life 29s".to_owned(), "between 30s and 36500d"),
+            ("--source kube --authority-life 36501d".to_owned(), "between 30s and 36500d"),
+            ("--source kube --authority-life 10".to_owned(), "a number with d, h, m or s"),
+            ("--source kube --authority-life=-1d".to_owned(), "a number with d, h, m or s"),
+            ("--source kube --authority-life 9é".to_owned(), "a number with d, h, m or s"),
+            ("--source kube --authority-life 99999999999999999d".to_owned(), "a number with"),
         ] {
             let error = source(&flags).unwrap_err();
             assert!(error.contains(words), "{flags}: {error}");

@@ -8,17 +8,24 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{Span, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::serve::{NODE, OPERATOR, REPLICA};
 
-/// How long an authority lasts. Units: days.
-const AUTHORITY_DAYS: i64 = 3650;
+/// A day.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How long an authority lasts where nothing else is said.
+pub const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// How long what it issues lasts. Units: days.
 const CERTIFICATE_DAYS: i64 = 825;
 /// Certificates count from a little before now, for clocks that are behind. Units: days.
@@ -135,40 +142,68 @@ pub enum Role {
     Replica(String),
 }
 
-/// From when until when a certificate counts. Units: days from today, which may be negative.
+/// From when until when a certificate counts, as seen from when it is issued. Both may be in the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    pub from: i64,
-    pub to: i64,
+    pub from: SignedDuration,
+    pub to: SignedDuration,
+}
+
+impl Validity {
+    /// Units: days from now.
+    pub const fn days(from: i64, to: i64) -> Self {
+        Self {
+            from: SignedDuration::from_hours(24 * from),
+            to: SignedDuration::from_hours(24 * to),
+        }
+    }
 }
 
 impl Default for Validity {
     fn default() -> Self {
-        Self { from: -BACKDATED_DAYS, to: CERTIFICATE_DAYS }
+        Self::days(-BACKDATED_DAYS, CERTIFICATE_DAYS)
     }
 }
 
 /// An authority in memory.
+#[derive(Clone)]
 pub struct Authority {
     cert: String,
     key: String,
-    issuer: Issuer<'static, KeyPair>,
+    valid: (Timestamp, Timestamp),
+    issuer: Arc<Issuer<'static, KeyPair>>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // no key is ever printed
+        f.debug_struct("Authority").field("valid", &self.valid).finish_non_exhaustive()
+    }
 }
 
 impl Authority {
-    /// A new one.
+    /// A new one, for ten years.
     ///
     /// Errors: [`PkiError::Issue`].
     pub fn create() -> Result<Self, PkiError> {
+        Self::create_at(Timestamp::now(), AUTHORITY_LIFE)
+    }
+
+    /// A new one that lasts so long from then on. It counts from a little earlier: a day, or a tenth of its life.
+    ///
+    /// Errors: [`PkiError::Issue`], [`PkiError::Clock`].
+    pub fn create_at(now: Timestamp, life: Duration) -> Result<Self, PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished("weir", "weir authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        validity(&mut params, Validity { from: -BACKDATED_DAYS, to: AUTHORITY_DAYS })?;
+        let back = SignedDuration::try_from((life / 10).min(DAY)).map_err(PkiError::Clock)?;
+        let life = SignedDuration::try_from(life).map_err(PkiError::Clock)?;
+        let valid = validity(&mut params, now, Validity { from: -back, to: life }, None)?;
         let key = KeyPair::generate().map_err(PkiError::Issue)?;
         let cert = params.self_signed(&key).map_err(PkiError::Issue)?.pem();
         let text = key.serialize_pem();
-        Ok(Self { cert, key: text, issuer: Issuer::new(params, key) })
+        Ok(Self { cert, key: text, valid, issuer: Arc::new(Issuer::new(params, key)) })
     }
 
     /// The one in a directory.
@@ -189,8 +224,16 @@ impl Authority {
     /// Errors: those of the library, when one of them cannot be read.
     pub fn from_pem(cert: String, key: String) -> Result<Self, rcgen::Error> {
         let pair = KeyPair::from_pem(&key)?;
-        let issuer = Issuer::from_ca_cert_pem(&cert, pair)?;
-        Ok(Self { cert, key, issuer })
+        let issuer = Arc::new(Issuer::from_ca_cert_pem(&cert, pair)?);
+        let der = CertificateDer::from_pem_slice(cert.as_bytes());
+        let valid = der.ok().and_then(|der| validity_of(&der));
+        let valid = valid.ok_or(rcgen::Error::CouldNotParseCertificate)?;
+        Ok(Self { cert, key, valid, issuer })
+    }
+
+    /// From when until when it counts.
+    pub fn valid(&self) -> (Timestamp, Timestamp) {
+        self.valid
     }
 
     /// Its certificate, PEM: what the other side must trust.
@@ -203,10 +246,17 @@ impl Authority {
         &self.key
     }
 
-    /// A certificate of this authority.
+    /// A certificate of this authority, as of now. It ends with the authority at the latest.
     ///
     /// Errors: [`PkiError::Name`], [`PkiError::Host`], [`PkiError::Issue`].
     pub fn issue(&self, role: &Role, valid: Validity) -> Result<Pair, PkiError> {
+        self.issue_at(role, valid, Timestamp::now())
+    }
+
+    /// The same at another time.
+    ///
+    /// Errors: those of [`Self::issue`], [`PkiError::Clock`].
+    pub fn issue_at(&self, role: &Role, valid: Validity, now: Timestamp) -> Result<Pair, PkiError> {
         let (organisation, name, usage) = match role {
             Role::Server(_) => ("weir", "weir-controller", ExtendedKeyUsagePurpose::ServerAuth),
             Role::Node(name) => (NODE, named(name)?, ExtendedKeyUsagePurpose::ClientAuth),
@@ -223,9 +273,9 @@ impl Authority {
             params.subject_alt_names =
                 hosts.iter().map(|h| alternative(h)).collect::<Result<_, _>>()?;
         }
-        validity(&mut params, valid)?;
+        validity(&mut params, now, valid, Some(self.valid.1))?;
         let key = KeyPair::generate().map_err(PkiError::Issue)?;
-        let cert = params.signed_by(&key, &self.issuer).map_err(PkiError::Issue)?;
+        let cert = params.signed_by(&key, &*self.issuer).map_err(PkiError::Issue)?;
         Ok(Pair { cert: cert.pem(), key: key.serialize_pem() })
     }
 }
@@ -254,16 +304,44 @@ fn alternative(host: &str) -> Result<SanType, PkiError> {
     name.map(SanType::DnsName).map_err(|source| PkiError::Host { host: host.to_owned(), source })
 }
 
-fn validity(params: &mut CertificateParams, valid: Validity) -> Result<(), PkiError> {
-    let day = |days: i64| -> Result<_, PkiError> {
-        let now = Timestamp::now().to_zoned(TimeZone::UTC);
-        let date = now.checked_add(Span::new().days(days)).map_err(PkiError::Clock)?.date();
-        let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
-        Ok(date_time_ymd(i32::from(date.year()), month, day))
+/// Sets from when until when, in whole seconds and no longer than until `limit`; gives both.
+fn validity(
+    params: &mut CertificateParams,
+    now: Timestamp,
+    valid: Validity,
+    limit: Option<Timestamp>,
+) -> Result<(Timestamp, Timestamp), PkiError> {
+    let at = |after: SignedDuration| -> Result<Timestamp, PkiError> {
+        let at = now.checked_add(after).map_err(PkiError::Clock)?;
+        // certificates of this kind know no time before 1970
+        Timestamp::from_second(at.as_second().max(0)).map_err(PkiError::Clock)
     };
-    params.not_before = day(valid.from)?;
-    params.not_after = day(valid.to)?;
-    Ok(())
+    let (from, to) = (at(valid.from)?, at(valid.to)?);
+    let to = limit.map_or(to, |limit| to.min(limit));
+    let date = |at: Timestamp| {
+        date_time_ymd(1970, 1, 1) + Duration::from_secs(at.as_second().unsigned_abs())
+    };
+    params.not_before = date(from);
+    params.not_after = date(to);
+    Ok((from, to))
+}
+
+fn validity_of(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let valid = certificate.validity();
+    let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    Some((at(valid.not_before)?, at(valid.not_after)?))
+}
+
+/// The certificates of a PEM text, each as a text of its own with its end. None when one of them cannot be read.
+pub(crate) fn certificates(text: &str) -> Option<Vec<(String, Timestamp)>> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut out = Vec::new();
+    for part in text.split_inclusive(END).filter(|part| !part.trim().is_empty()) {
+        let der = CertificateDer::from_pem_slice(part.as_bytes()).ok()?;
+        out.push((format!("{}\n", part.trim_start()), validity_of(&der)?.1));
+    }
+    Some(out)
 }
 
 /// What became of `pki init`.

@@ -29,6 +29,7 @@ use weir_controller::serve::{
     Limits, NODE_NAME, Reception, Refusals, ServeError, Tokens, serve_all,
 };
 use weir_controller::source::{Feed, line};
+use weir_runtime::clock::SystemClock;
 use weir_runtime::ready::Ready;
 use weir_runtime::task::{Task, spawn};
 
@@ -49,6 +50,8 @@ fn own(client: kube::Client, pace: Pace) -> Own {
         hosts: vec!["127.0.0.1".to_owned()],
         client_ca: None,
         pace,
+        clock: SystemClock::shared(),
+        leads: None,
         towards: None,
     }
 }

@@ -79,8 +79,8 @@ async fn a_stranger_gets_nothing() {
     let rig = Rig::with(WORLD).await;
     let node = Role::Node("n1".to_owned());
     let other = Authority::create().unwrap().issue(&node, Validity::default()).unwrap();
-    let expired = rig.authority.issue(&node, Validity { from: -30, to: -2 }).unwrap();
-    let early = rig.authority.issue(&node, Validity { from: 2, to: 30 }).unwrap();
+    let expired = rig.authority.issue(&node, Validity::days(-30, -2)).unwrap();
+    let early = rig.authority.issue(&node, Validity::days(2, 30)).unwrap();
     for pair in [None, Some(&other), Some(&expired), Some(&early)] {
         // the client learns of the refusal with its first read, which may be in or after connecting
         if let Ok(channel) = rig.channel(pair).await {

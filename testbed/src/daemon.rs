@@ -133,6 +133,11 @@ impl Daemon {
         }
     }
 
+    /// Changes the program for the next start.
+    pub fn set_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.recipe.program);
+    }
+
     /// Lets it run on when this is dropped.
     pub fn leave(mut self) {
         self.child = None;

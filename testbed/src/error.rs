@@ -43,6 +43,9 @@ pub enum Error {
     /// Probes saw something else than the policies say; one line each.
     #[error("{} of {probes} probes are not as the policies say:\n{}", lines.len(), lines.join("\n"))]
     Differs { probes: usize, lines: Vec<String> },
+    /// Flows changed that nobody asked to change; one line each.
+    #[error("{step}: {} flows of {node} changed without need:\n{}", lines.len(), lines.join("\n"))]
+    Flows { node: String, step: String, lines: Vec<String> },
     /// A process that should run has ended.
     #[error("{name} ended ({status}); the end of its log {}:\n{tail}", log.display())]
     Ended { name: String, status: String, log: PathBuf, tail: String },

@@ -259,7 +259,8 @@ impl Fleet {
 
     /// What the controller tells Prometheus.
     pub fn controller_metrics(&self) -> Result<String> {
-        controller_metrics(self.bed.infra(), &self.bed.dir().join(ADDRESS))
+        ask_controller(self.bed.infra(), &self.bed.dir().join(ADDRESS), "/metrics")
+            .map(|(_, body)| body)
     }
 
     /// Nodes, hosts, probes.
@@ -506,8 +507,12 @@ pub(crate) fn listen_address(file: &std::path::Path) -> Option<String> {
     text.lines().find_map(|l| l.strip_prefix("listen ")).map(str::to_owned)
 }
 
-/// The metrics of the controller whose address file this is.
-pub(crate) fn controller_metrics(infra: &Inside, file: &std::path::Path) -> Result<String> {
+/// One question to the admin server of the controller whose address file this is. Units: the first part is the HTTP status.
+pub(crate) fn ask_controller(
+    infra: &Inside,
+    file: &std::path::Path,
+    path: &'static str,
+) -> Result<(u16, String)> {
     let text = std::fs::read_to_string(file).during(|| format!("reading {}", file.display()))?;
     let admin = text.lines().find_map(|l| l.strip_prefix("admin ")?.trim().parse().ok());
     let admin: std::net::SocketAddr = admin.ok_or_else(|| Error::Content {
@@ -516,9 +521,7 @@ pub(crate) fn controller_metrics(infra: &Inside, file: &std::path::Path) -> Resu
         reason: "is not there".to_owned(),
     })?;
     let during = move || format!("asking {admin}");
-    infra
-        .run(move || ask(std::net::TcpStream::connect(admin).during(during)?, "/metrics", during))
-        .map(|(_, body)| body)
+    infra.run(move || ask(std::net::TcpStream::connect(admin).during(during)?, path, during))
 }
 
 /// Where the controller writes down where it listens.
@@ -530,13 +533,18 @@ pub(crate) const OPERATOR: &str = "testbed";
 /// The admin socket of an agent, in the directory of its node.
 pub(crate) const ADMIN: &str = "admin.sock";
 
-pub(crate) struct Programs {
-    pub(crate) controller: PathBuf,
-    pub(crate) agent: PathBuf,
+/// The programs that run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    pub controller: PathBuf,
+    pub agent: PathBuf,
 }
 
 impl Programs {
-    pub(crate) fn find() -> Result<Self> {
+    /// Those that lie beside this one.
+    ///
+    /// Errors: [`Error::Missing`].
+    pub fn find() -> Result<Self> {
         Ok(Self {
             controller: require::sibling("weir-controller")?,
             agent: require::sibling("weir-agent")?,

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+use weir_testbed::cluster::client::base64;
 use weir_testbed::cluster::weir::{self, Setup, Weir};
 use weir_testbed::cluster::{Access, Account, pod_key};
 use weir_testbed::fleet::IN_FORCE;
@@ -102,8 +105,59 @@ fn the_api_server_goes_and_its_history_and_nothing_changes() {
     assert_eq!((end.there.lost(), end.back.lost()), (0, 0), "{end:?}");
     client.delete(&policy_key()).unwrap();
     weir.reaches("shop/other", "shop/db", tcp(5432)).unwrap();
+
+    // what happens while nobody looks, and whose history is lost: the watches cannot go on and say so
+    signal(&mut weir, Signal::SIGSTOP);
+    let seen: Vec<usize> = (0..2).map(|n| expired(&mut weir, n)).collect();
+    client.delete(&pod_key("shop", "late")).unwrap();
+    weir.cluster().is_gone(&pod_key("shop", "late")).unwrap();
+    weir.cluster().apply_pod(&pod("later", "n2", "other")).unwrap();
+    weir.cluster().pod_runs("shop", "later").unwrap();
+    weir.cluster().apply(&POLICY.replace("{app: web}", "{app: other}")).unwrap();
+    weir.cluster().servers().apiserver().kill().unwrap();
+    weir.cluster().servers().compact().unwrap();
+    weir.cluster().servers().apiserver().start_again().unwrap();
+    weir.cluster().servers().until_ready(&client).unwrap();
+    signal(&mut weir, Signal::SIGCONT);
+    weir.reaches("shop/later", "shop/db", tcp(5432)).unwrap();
+    weir.cannot_reach("shop/web", "shop/db", tcp(5432)).unwrap();
+    weir.agrees().unwrap();
+    for (n, seen) in seen.into_iter().enumerate() {
+        let what = format!("controller {n} was told that its version is too old (410)");
+        wait::until(&what, IN_FORCE, || Ok((expired(&mut weir, n) > seen).then_some(()))).unwrap();
+    }
+    // the state is that of a fresh start
+    let after = weir.flows().unwrap();
+    for controller in weir.controllers() {
+        controller.kill().unwrap();
+        controller.start_again().unwrap();
+    }
+    for node in ["n1", "n2"] {
+        let agent = weir.agent(node).unwrap();
+        agent.kill().unwrap();
+        // nor does it know anything from before
+        std::fs::remove_dir_all(weir.cluster().dir().join(node).join("state")).unwrap();
+        weir.agent(node).unwrap().start_again().unwrap();
+    }
+    weir.ready().unwrap();
+    weir.agrees().unwrap();
+    assert_eq!(weir.flows().unwrap(), after);
     weir.check().unwrap();
     weir.down().unwrap();
+}
+
+/// To all controllers.
+fn signal(weir: &mut Weir, signal: Signal) {
+    for controller in weir.controllers() {
+        let pid = i32::try_from(controller.pid().unwrap()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+}
+
+/// How often a controller has said of pods that it cannot go on from where it was.
+fn expired(weir: &mut Weir, controller: usize) -> usize {
+    let log = std::fs::read_to_string(weir.controllers()[controller].log()).unwrap();
+    log.lines().filter(|l| l.contains("cannot watch: 410") && l.contains("Pod")).count()
 }
 
 #[test]
@@ -206,13 +260,26 @@ fn the_controllers_rights_are_what_they_use() {
     weir.cluster().until("the policy has a status", || Ok(client.get(&status)?.map(drop))).unwrap();
     client.delete(&policy_key()).unwrap();
     weir.cluster().is_gone(&status).unwrap();
-    // what agents trust is put right by a controller that starts, and one that ends takes its Lease along
+    // The next authority is announced by whoever leads when two thirds of the life of the one that is there are over, and
+    // what agents trust is put right by a controller that starts. One that ends takes its Lease along.
+    let day = std::time::Duration::from_secs(86_400);
+    let made = jiff::Timestamp::now() - day * 70;
+    let due = weir_controller::pki::Authority::create_at(made, day * 100).unwrap();
+    let mut secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"namespace": weir::NAMESPACE, "name": "weir-ca"},
+    });
+    secret["data"] = json!({
+        "tls.crt": base64(due.certificate().as_bytes()),
+        "tls.key": base64(due.key().as_bytes()),
+    });
+    client.merge(&secret).unwrap();
     let mut map = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"namespace": weir::NAMESPACE, "name": "weir-ca"},
     });
-    let published = client.get(&map).unwrap().unwrap()["data"].clone();
     map["data"] = json!({"ca.crt": "somebody else's"});
     client.merge(&map).unwrap();
     // and whoever begins to write status takes away what has no policy any more
@@ -225,8 +292,11 @@ fn the_controllers_rights_are_what_they_use() {
     }
     weir.cluster().is_gone(&orphan).unwrap();
     weir.cluster()
-        .until("the authority is published again", || {
-            Ok((client.get(&map)?.is_some_and(|m| m["data"] == published)).then_some(()))
+        .until("the authority is published, and the next one with it", || {
+            let map = client.get(&map)?.unwrap_or_default();
+            let bundle = map["data"]["ca.crt"].as_str().unwrap_or_default();
+            let next = bundle.strip_prefix(due.certificate());
+            Ok(next.is_some_and(|next| next.contains("BEGIN CERTIFICATE")).then_some(()))
         })
         .unwrap();
 

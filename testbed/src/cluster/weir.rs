@@ -11,14 +11,16 @@ use weir_policy::k8s;
 use weir_policy::world::World;
 
 use super::client::{self, Identity};
-use super::{Account, Cluster};
+use super::{Account, COMES_ABOUT, Cluster};
 use crate::bed::{Layout, Testbed};
 use crate::daemon::{Daemon, Recipe};
 use crate::error::{During, Error, Result};
 use crate::fleet::{self, ADDRESS, ADMIN, IN_FORCE, PKI, Programs, STARTING};
 use crate::matrix::{self, Cell, Observed, Verdicts};
+use crate::netns::Inside;
+use crate::ovs::Ovs;
 use crate::probe::{Service, Stream, Watch};
-use crate::{address, command, home, manifests};
+use crate::{address, command, home, manifests, wait};
 
 /// What `kubectl apply -f deploy/weir.yaml` makes.
 pub const MANIFESTS: &str = include_str!("../../../deploy/weir.yaml");
@@ -52,12 +54,22 @@ pub struct Setup {
     pub replicas: u8,
     /// More arguments for every agent.
     pub agent_args: Vec<String>,
+    /// More arguments for every controller.
+    pub controller_args: Vec<String>,
+    /// Other programs than those that lie beside this one.
+    pub programs: Option<Programs>,
 }
 
 impl Setup {
     /// So many nodes and controllers, nobody outside.
     pub fn new(nodes: u8, replicas: u8) -> Self {
-        Self { layout: Layout { nodes, ..Layout::default() }, replicas, agent_args: Vec::new() }
+        Self {
+            layout: Layout { nodes, ..Layout::default() },
+            replicas,
+            agent_args: Vec::new(),
+            controller_args: Vec::new(),
+            programs: None,
+        }
     }
 }
 
@@ -77,7 +89,7 @@ impl Weir {
 
     /// Builds a cluster, installs Weir's groundwork, starts controllers and agents, and waits until all are ready.
     pub fn up(name: &str, setup: &Setup) -> Result<Self> {
-        let programs = Programs::find()?;
+        let programs = setup.programs.clone().map_or_else(Programs::find, Ok)?;
         let mut cluster = Cluster::up(name, &setup.layout)?;
         install(&mut cluster, MANIFESTS)?;
         let token = cluster.dir().join("controller.token");
@@ -87,9 +99,10 @@ impl Weir {
         let mut controllers = Vec::new();
         let mut addresses = Vec::new();
         for replica in 0..setup.replicas {
-            let recipe =
+            let mut recipe =
                 cluster.with_bed(|bed| controller_recipe(&programs, bed, replica, &kubeconfig));
-            let file = cluster.dir().join(address_file(replica));
+            recipe.args.extend_from_slice(&setup.controller_args);
+            let file = cluster.dir().join(address_file(replica.into()));
             let mut daemon = Daemon::start(recipe)?;
             let address = daemon
                 .until("the controller listens", STARTING, || Ok(fleet::listen_address(&file)))?;
@@ -150,8 +163,36 @@ impl Weir {
 
     /// What the first controller tells Prometheus.
     pub fn metrics(&mut self) -> Result<String> {
-        let file = self.cluster.dir().join(address_file(0));
-        fleet::controller_metrics(&self.cluster.with_bed(|bed| bed.infra().clone()), &file)
+        self.ask(0, "/metrics").map(|(_, body)| body)
+    }
+
+    /// Waits until a controller says that it is ready.
+    pub fn serves(&mut self, controller: usize) -> Result<()> {
+        wait::until(&format!("controller {controller} is ready"), COMES_ABOUT, || {
+            // one that starts still has the address of the one before in its file
+            let ready = self.ask(controller, "/readyz").is_ok_and(|(status, _)| status == 200);
+            match (ready, self.controllers.get_mut(controller)) {
+                (true, _) => Ok(Some(())),
+                (false, Some(daemon)) => daemon.check().map(|()| None),
+                (false, None) => Ok(None),
+            }
+        })
+    }
+
+    /// One question to the admin server of a controller. Units: the first part is the HTTP status.
+    fn ask(&self, controller: usize, path: &'static str) -> Result<(u16, String)> {
+        let file = self.cluster.dir().join(address_file(controller));
+        fleet::ask_controller(&self.cluster.with_bed(|bed| bed.infra().clone()), &file, path)
+    }
+
+    /// The switch of a node.
+    pub fn ovs(&self, node: &str) -> Result<Ovs> {
+        self.cluster.with_bed(|bed| bed.node(node).map(|n| n.ovs.clone()))
+    }
+
+    /// Where a node's programs run.
+    pub fn inside(&self, node: &str) -> Result<Inside> {
+        self.cluster.with_bed(|bed| bed.node(node).map(|n| n.inside.clone()))
     }
 
     /// The agent process of a node.
@@ -160,6 +201,25 @@ impl Weir {
             kind: "node",
             name: node.to_owned(),
             bed: "this cluster".to_owned(),
+        })
+    }
+
+    /// The state of an agent as it tells it (`/debug/state`).
+    pub fn agent_state(&self, node: &str) -> Result<AgentState> {
+        let socket = self.cluster.dir().join(node).join(ADMIN);
+        fleet::ask_admin(&socket, "/debug/state").map(|(_, text)| AgentState { text })
+    }
+
+    /// Waits until the agent of a node has its state from the controller at this address, by a stream that is not `before`.
+    pub fn follows(&mut self, node: &str, address: &str, before: Option<u64>) -> Result<u64> {
+        let what = format!("the agent of {node} follows {address}");
+        wait::until(&what, COMES_ABOUT, || {
+            // one that starts has no socket yet
+            let Ok(state) = self.agent_state(node) else {
+                return Ok(None);
+            };
+            let there = state.controller().is_some_and(|c| c.contains(address));
+            Ok(state.stream().filter(|stream| there && *stream > 0 && Some(*stream) != before))
         })
     }
 
@@ -257,6 +317,32 @@ impl Weir {
     }
 }
 
+/// What an agent tells of itself: lines `key: value`.
+#[derive(Clone, Debug)]
+pub struct AgentState {
+    text: String,
+}
+
+impl AgentState {
+    fn value(&self, key: &str) -> Option<&str> {
+        self.text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(": "))
+    }
+
+    /// The controller that it is connected to now.
+    pub fn controller(&self) -> Option<&str> {
+        self.value("controller")?.strip_suffix(" connected")
+    }
+
+    /// Which of its streams the state that is in force is from, counted from its start. 0: from disk.
+    pub fn stream(&self) -> Option<u64> {
+        if self.value("phase") != Some("following") {
+            return None;
+        }
+        let (_, stream) = self.value("revision")?.split_once("(stream ")?;
+        stream.trim_end_matches(')').parse().ok()
+    }
+}
+
 /// A token for the API server.
 fn account(name: &str) -> Account<'_> {
     Account { namespace: NAMESPACE, name, audience: None, seconds: TOKEN_SECONDS, bound: None }
@@ -351,7 +437,7 @@ fn write(file: &std::path::Path, text: &str) -> Result<()> {
     std::fs::write(file, text).during(|| format!("writing {}", file.display()))
 }
 
-fn address_file(replica: u8) -> String {
+fn address_file(replica: usize) -> String {
     match replica {
         // where tools look for it
         0 => ADDRESS.to_owned(),
@@ -372,7 +458,7 @@ fn controller_recipe(
         ("--kubeconfig", kubeconfig.display().to_string()),
         ("--listen", format!("{}:0", address::CONTROLLER)),
         ("--admin", format!("{}:0", address::CONTROLLER)),
-        ("--address-file", text(bed.dir().join(address_file(replica)))),
+        ("--address-file", text(bed.dir().join(address_file(replica.into())))),
         ("--namespace", NAMESPACE.to_owned()),
         ("--replica", name.clone()),
         ("--serve-host", address::CONTROLLER.to_string()),
@@ -386,5 +472,24 @@ fn controller_recipe(
         env: Vec::new(),
         log: bed.dir().join(format!("{name}.log")),
         name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_an_agent() {
+        let text = "node: n1\nrevision: 12 (stream 3)\nphase: following\nsince start: 5 bundles, 42 flow changes, 0 refusals\n\
+                    controller: https://10.0.0.1:9443 connected\n";
+        let state = AgentState { text: text.to_owned() };
+        assert_eq!(state.controller(), Some("https://10.0.0.1:9443"));
+        assert_eq!(state.stream(), Some(3));
+        let away = AgentState { text: text.replace("connected", "away") };
+        assert_eq!(away.controller(), None);
+        let late = AgentState { text: text.replace("following", "to be compared (Doubt)") };
+        assert_eq!(late.stream(), None);
+        assert_eq!(AgentState { text: "revision: none\n".to_owned() }.stream(), None);
     }
 }
