@@ -2,6 +2,7 @@
 #
 #   make demo [KEEP=1] [SCENARIO=card-data|tenants|media|three-tier|trading]
 #   make test
+#   make test-upgrade [OLD=COMMIT]
 #   make conformance DIR=... [MODE=evaluator|ovs|cluster]
 #   make cluster [NODES=2] | down
 #   make lint | bench | bench-controller | fuzz | docs | image
@@ -125,6 +126,25 @@ test: root setup
 	fi
 	echo; echo "test: all layers passed"
 	printf '  %s\n' "$${times[@]}"
+
+# An earlier version beside this one. Its programs are built from the history, in a directory of their own, once for each
+# commit. The default is a version from before this command.
+OLD ?= 20432fd93ee39a3270827b40dd128cd4b3d5218a
+.PHONY: test-upgrade
+test-upgrade: root build kubernetes
+	@old=$$(git rev-parse --verify --quiet "$(OLD)^{commit}") || { echo "OLD=$(OLD) is no commit of this repository" >&2; exit 2; }
+	place="$(abspath $(TARGET_DIR))/upgrade/$$old"
+	if [[ ! -x $$place/weir-controller || ! -x $$place/weir-agent ]]; then
+		echo "test-upgrade: the programs of $$old"
+		rm -rf "$$place.src"
+		mkdir -p "$$place.src" "$$place"
+		git archive "$$old" | tar -x -C "$$place.src"
+		(cd "$$place.src" && CARGO_PROFILE_DEV_DEBUG=false CARGO_INCREMENTAL=0 \
+			CARGO_TARGET_DIR="$(abspath $(TARGET_DIR))/upgrade/build" cargo build --locked -p weir-controller -p weir-agent --bins)
+		for program in weir-controller weir-agent; do cp "$(abspath $(TARGET_DIR))/upgrade/build/debug/$$program" "$$place/"; done
+		rm -rf "$$place.src"
+	fi
+	$(SUDO) $(TESTBED) upgrade --old-controller "$$place/weir-controller" --old-agent "$$place/weir-agent"
 
 .PHONY: conformance
 conformance: $(if $(DIR),$(if $(filter ovs,$(MODE)),root) build,usage)

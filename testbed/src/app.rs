@@ -15,12 +15,13 @@ use crate::conformance::live::{Ground, Live};
 use crate::conformance::{self, evaluator};
 use crate::demo::{self, Options};
 use crate::error::{During, Error, Result};
+use crate::fleet::Programs;
 use crate::home::{self, Home};
 use crate::host::NODE;
 use crate::image::{self, Image};
 use crate::netns::Inside;
 use crate::scenario::{self, Scenario};
-use crate::{daemon, fleet, interrupt, out, require, wait};
+use crate::{daemon, fleet, interrupt, out, require, upgrade, wait};
 
 /// Something differs from what it should be.
 const DIFFERENT: u8 = 1;
@@ -38,7 +39,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Err(e) => {
             out::error(&e.to_string());
             ExitCode::from(match e {
-                Error::Differs { .. } => DIFFERENT,
+                Error::Differs { .. } | Error::Flows { .. } => DIFFERENT,
                 Error::Interrupted => INTERRUPTED,
                 _ => CANNOT_TELL,
             })
@@ -93,6 +94,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Cluster(Cluster::Run(up)) => cluster_run(&up),
         Command::Cluster(Cluster::Kubectl { bed, args }) => kubectl(&bed.name, &args),
+        Command::Upgrade(old) => upgrade_from(old),
         Command::Image(made) => make_image(&made),
         Command::Serve { bed } => serve(&bed.name),
     }
@@ -309,6 +311,25 @@ fn kubectl(name: &str, args: &[String]) -> Result<ExitCode> {
     let status =
         Process::new(program).args(args).status().during(|| "running kubectl".to_owned())?;
     Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
+}
+
+/// Plays an upgrade, and back.
+fn upgrade_from(args: args::Upgrade) -> Result<ExitCode> {
+    interrupt::listen()?;
+    let args::Upgrade { old_controller, old_agent, name } = args;
+    let found = |program: std::path::PathBuf| {
+        // it is started elsewhere
+        std::fs::canonicalize(&program).during(|| format!("looking for {}", program.display()))
+    };
+    let old = Programs { controller: found(old_controller)?, agent: found(old_agent)? };
+    let name = name.unwrap_or_else(home::test_name);
+    let upgrade::Tally { quiet, changes, records } =
+        upgrade::play(&upgrade::Options { name, old })?;
+    out::line(&format!(
+        "\nupgrade: {quiet} restarts and moves without a flow changed, {changes} times policy changed and verdicts \
+         followed, {records} records of an allowed connection and none lost"
+    ));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes an image, reads it back as an importer would, and runs what is in it.

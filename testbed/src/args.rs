@@ -84,6 +84,8 @@ pub enum Command {
     /// Kubernetes on the testbed: a real API server whose nodes and pods are those of the testbed.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Runs an earlier version and this one side by side on a cluster, and moves from one to the other.
+    Upgrade(Upgrade),
     /// Writes a container image of a static program, without a container engine, and tries it out.
     Image(Image),
     /// Serves the pods of a testbed that was left up.
@@ -128,6 +130,20 @@ pub enum Cluster {
     /// What `up` leaves behind: servers, kubelets and programs until a signal.
     #[command(hide = true)]
     Run(ClusterUp),
+}
+
+/// The earlier version.
+#[derive(Clone, Debug, Args)]
+pub struct Upgrade {
+    /// Its controller.
+    #[arg(long, value_name = "FILE")]
+    pub old_controller: PathBuf,
+    /// Its agent.
+    #[arg(long, value_name = "FILE")]
+    pub old_agent: PathBuf,
+    /// Name of the testbed [default: one of its own].
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 /// An image to be.
@@ -180,6 +196,7 @@ mod tests {
             &["cluster", "up", "--nodes", "0"],
             &["cluster", "kubectl", "get", "pods"],
             &["exec", "x/a"],
+            &["upgrade", "--old-controller", "c"],
             &["demo", "extra"],
         ] {
             let args = std::iter::once("weir-testbed").chain(bad.iter().copied());

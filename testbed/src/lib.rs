@@ -29,6 +29,7 @@ pub mod ovs;
 pub mod probe;
 pub mod require;
 pub mod scenario;
+pub mod upgrade;
 pub mod wait;
 
 pub use bed::{Layout, Node, Testbed};
