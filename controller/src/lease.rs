@@ -208,52 +208,43 @@ impl Candidate {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::future::pending;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Poll};
 
     use kube::client::Body;
-    use tonic::codegen::{BoxFuture, Service, http};
+    use tonic::codegen::http;
 
     use super::*;
+    use crate::fake_client;
 
-    /// An API server with these answers; after the last one it takes questions and says nothing.
-    #[derive(Clone)]
-    struct Server {
-        answers: &'static [u16],
-        asked: Arc<AtomicUsize>,
+    /// The same code with what was sent, or with an error.
+    async fn answer(code: u16, request: http::Request<Body>) -> http::Response<Body> {
+        let body = match code {
+            200..300 => request.into_body().collect_bytes().await.unwrap().to_vec(),
+            code => serde_json::json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure",
+                "message": "no", "code": code,
+                "reason": if code == 404 { "NotFound" } else { "InternalError" },
+            })
+            .to_string()
+            .into_bytes(),
+        };
+        http::Response::builder().status(code).body(body.into()).unwrap()
     }
 
-    impl Service<http::Request<Body>> for Server {
-        type Response = http::Response<Body>;
-        type Error = Infallible;
-        type Future = BoxFuture<Self::Response, Infallible>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-            let answer = self.answers.get(self.asked.fetch_add(1, Ordering::Relaxed));
-            Box::pin(async move {
-                let Some(code) = answer else {
-                    return pending().await;
-                };
-                let body = match code {
-                    200..300 => request.into_body().collect_bytes().await.unwrap().to_vec(),
-                    code => serde_json::json!({
-                        "kind": "Status", "apiVersion": "v1", "status": "Failure",
-                        "message": "no", "code": code,
-                        "reason": if *code == 404 { "NotFound" } else { "InternalError" },
-                    })
-                    .to_string()
-                    .into_bytes(),
-                };
-                Ok(http::Response::builder().status(*code).body(body.into()).unwrap())
-            })
-        }
+    /// An API server with these answers; after the last one it takes questions and says nothing.
+    fn client(answers: &'static [u16], asked: &Arc<AtomicUsize>) -> Client {
+        let asked = Arc::clone(asked);
+        fake_client::client(move |request| {
+            let code = answers.get(asked.fetch_add(1, Ordering::Relaxed));
+            async move {
+                match code {
+                    Some(code) => answer(*code, request).await,
+                    None => pending().await,
+                }
+            }
+        })
     }
 
     #[tokio::test(start_paused = true)]
@@ -261,9 +252,8 @@ mod tests {
         // there is none, it is made; then errors, and in the end silence
         for answers in [&[404, 201][..], &[404, 201, 500], &[404, 201, 500, 500]] {
             let asked = Arc::default();
-            let server = Server { answers, asked: Arc::clone(&asked) };
             let candidate = Candidate {
-                client: Client::new(server, "weir"),
+                client: client(answers, &asked),
                 namespace: "weir".to_owned(),
                 identity: "a".to_owned(),
                 pace: Pace::default(),

@@ -16,6 +16,8 @@ pub mod args;
 pub mod certs;
 pub mod cluster;
 pub mod event;
+#[cfg(test)]
+mod fake_client;
 pub mod index;
 pub mod lease;
 pub mod metrics;

@@ -269,50 +269,35 @@ impl Tokens {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::future::pending;
-    use std::task::{Context, Poll};
 
     use kube::client::Body;
-    use tonic::codegen::{BoxFuture, Service, http};
+    use tonic::codegen::http;
 
     use super::*;
+    use crate::fake_client;
 
-    /// An API server that answers no review, or all of them with what it is asked for.
-    #[derive(Clone)]
-    struct Server {
-        answers: bool,
+    /// Takes what begins with `good`.
+    async fn review(request: http::Request<Body>) -> http::Response<Body> {
+        let body = request.into_body().collect_bytes().await.unwrap();
+        let mut review: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let good = review["spec"]["token"].as_str().unwrap().starts_with("good");
+        review["status"] = serde_json::json!({
+            "authenticated": good, "audiences": ["a"],
+            "user": {"username": "system:serviceaccount:weir:agent", "extra": {NODE_NAME: ["n1"]}},
+        });
+        http::Response::new(review.to_string().into_bytes().into())
     }
 
-    impl Service<http::Request<Body>> for Server {
-        type Response = http::Response<Body>;
-        type Error = Infallible;
-        type Future = BoxFuture<Self::Response, Infallible>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-            let answers = self.answers;
-            Box::pin(async move {
-                if !answers {
-                    return pending().await;
-                }
-                let body = request.into_body().collect_bytes().await.unwrap();
-                let mut review: serde_json::Value = serde_json::from_slice(&body).unwrap();
-                let good = review["spec"]["token"].as_str().unwrap().starts_with("good");
-                review["status"] = serde_json::json!({
-                    "authenticated": good, "audiences": ["a"],
-                    "user": {"username": "system:serviceaccount:weir:agent", "extra": {NODE_NAME: ["n1"]}},
-                });
-                Ok(http::Response::new(review.to_string().into_bytes().into()))
-            })
-        }
-    }
-
+    /// With an API server that answers no review, or all of them.
     fn tokens(answers: bool) -> Tokens {
-        Tokens::new(Client::new(Server { answers }, "weir"), "a", "weir", "agent")
+        let client = fake_client::client(move |request| async move {
+            match answers {
+                true => review(request).await,
+                false => pending().await,
+            }
+        });
+        Tokens::new(client, "a", "weir", "agent")
     }
 
     /// A token that claims this. Nobody signs it.
