@@ -10,6 +10,7 @@ pub mod door;
 pub mod kubelet;
 pub mod pki;
 pub mod servers;
+pub mod shop;
 pub mod weir;
 
 use std::path::PathBuf;

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::cluster::shop;
 use crate::cluster::weir::{Setup, Weir};
 use crate::daemon::{Daemon, Recipe};
 use crate::error::{During, Error, Result};
@@ -27,18 +28,7 @@ const NODES: [&str; 2] = ["n1", "n2"];
 /// A table that Weir does not use, for flows that say how far a monitor has told.
 const MARK_TABLE: u8 = 250;
 
-const POLICY: &str = "
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: db, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: db}}
-  ingress:
-  - from: [{podSelector: {matchLabels: {app: web}}}]
-    ports: [{port: 5432}, {port: 5432, protocol: UDP}]
-";
-
-/// Adds what the first one denies.
+/// Allows what the shop's own policy denies.
 const ANOTHER: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -78,7 +68,7 @@ pub fn play(options: &Options) -> Result<Tally> {
     let new = Programs::find()?;
     let setup = Setup { programs: Some(options.old.clone()), ..Setup::new(2, 2) };
     let mut weir = Weir::up(&options.name, &setup)?;
-    populate(&mut weir)?;
+    shop::open(&mut weir)?;
     let mut monitors = Vec::new();
     for node in NODES {
         monitors.push(Monitor::start(&weir, node)?);
@@ -92,36 +82,6 @@ pub fn play(options: &Options) -> Result<Tally> {
     };
     player.play(options, &new)?;
     player.finish()
-}
-
-fn pod(name: &str, node: &str) -> Value {
-    let ports = json!([
-        {"name": "sql", "containerPort": 5432},
-        {"name": "sql-udp", "containerPort": 5432, "protocol": "UDP"},
-    ]);
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"namespace": "shop", "name": name, "labels": {"app": name}},
-        "spec": {
-            "nodeName": node,
-            "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "server", "image": "weir-testbed", "ports": ports}],
-        },
-    })
-}
-
-fn populate(weir: &mut Weir) -> Result<()> {
-    weir.cluster().apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}")?;
-    for (name, node) in [("web", "n1"), ("other", "n1"), ("db", "n2")] {
-        weir.cluster().apply_pod(&pod(name, node))?;
-    }
-    for name in ["web", "other", "db"] {
-        weir.cluster().pod_runs("shop", name)?;
-    }
-    weir.cluster().apply(POLICY)?;
-    weir.cannot_reach("shop/other", "shop/db", tcp(5432))?;
-    weir.agrees().map(drop)
 }
 
 struct Player {
@@ -202,7 +162,7 @@ impl Player {
         self.forbidden_so_far()?;
         self.weir.cluster().apply(ANOTHER)?;
         self.weir.reaches("shop/other", "shop/db", tcp(5432))?;
-        self.weir.cluster().apply_pod(&pod("web2", "n2"))?;
+        self.weir.cluster().apply_pod(&shop::pod("web2", "n2", "web2"))?;
         self.weir.cluster().pod_runs("shop", "web2")?;
         self.agree()?;
         let client = self.weir.cluster().client().clone();

@@ -8,53 +8,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use weir_testbed::cluster::client::base64;
+use weir_testbed::cluster::shop::{self, POLICY, pod};
 use weir_testbed::cluster::weir::{self, Setup, Weir};
 use weir_testbed::cluster::{Access, Account, pod_key};
 use weir_testbed::fleet::IN_FORCE;
 use weir_testbed::probe::watch::SHUT;
 use weir_testbed::{tcp, udp, wait};
 
-const POLICY: &str = "
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: db, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: db}}
-  ingress:
-  - from: [{podSelector: {matchLabels: {app: web}}}]
-    ports: [{port: 5432}, {port: 5432, protocol: UDP}]
-";
-
-fn pod(name: &str, node: &str, app: &str) -> Value {
-    let ports = json!([
-        {"name": "sql", "containerPort": 5432},
-        {"name": "sql-udp", "containerPort": 5432, "protocol": "UDP"},
-    ]);
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"namespace": "shop", "name": name, "labels": {"app": app}},
-        "spec": {
-            "nodeName": node,
-            "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "server", "image": "weir-testbed", "ports": ports}],
-        },
-    })
-}
-
 /// Two nodes, two controllers; web and other on n1, db on n2, which only web may reach.
-fn shop() -> Weir {
+fn opened() -> Weir {
     let mut weir = Weir::for_test(&Setup::new(2, 2)).unwrap();
-    weir.cluster().apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}").unwrap();
-    for (name, node, app) in [("web", "n1", "web"), ("other", "n1", "other"), ("db", "n2", "db")] {
-        weir.cluster().apply_pod(&pod(name, node, app)).unwrap();
-    }
-    for name in ["web", "other", "db"] {
-        weir.cluster().pod_runs("shop", name).unwrap();
-    }
-    weir.cluster().apply(POLICY).unwrap();
-    weir.cannot_reach("shop/other", "shop/db", tcp(5432)).unwrap();
-    weir.agrees().unwrap();
+    shop::open(&mut weir).unwrap();
     weir
 }
 
@@ -78,7 +42,7 @@ fn leader(weir: &mut Weir) -> Option<String> {
 
 #[test]
 fn the_api_server_goes_and_its_history_and_nothing_changes() {
-    let mut weir = shop();
+    let mut weir = opened();
     let before = weir.flows().unwrap();
     let stream = weir.stream("shop/web", "shop/db", udp(5432)).unwrap();
     let forbidden = weir.watch("shop/other", "shop/db", tcp(5432), SHUT).unwrap();
@@ -162,7 +126,7 @@ fn expired(weir: &mut Weir, controller: usize) -> usize {
 
 #[test]
 fn controllers_are_killed_under_load_and_no_flow_notices() {
-    let mut weir = shop();
+    let mut weir = opened();
     let stream = weir.stream("shop/web", "shop/db", udp(5432)).unwrap();
     let forbidden = weir.watch("shop/other", "shop/db", tcp(5432), SHUT).unwrap();
 
@@ -249,7 +213,7 @@ fn granted() -> BTreeSet<(String, String, String)> {
 
 #[test]
 fn the_controllers_rights_are_what_they_use() {
-    let mut weir = shop();
+    let mut weir = opened();
     // a policy's status comes, changes and goes with it
     let status = json!({
         "apiVersion": "weir.io/v1alpha1",
@@ -324,7 +288,7 @@ fn the_controllers_rights_are_what_they_use() {
 
 #[test]
 fn tokens_that_are_not_a_nodes_own_open_nothing() {
-    let mut weir = shop();
+    let mut weir = opened();
     let good = weir::agent_token(weir.cluster(), "n1").unwrap();
     let other = weir::agent_token(weir.cluster(), "n2").unwrap();
     let unbound = Account {

@@ -3,35 +3,11 @@
 
 use serde_json::{Value, json};
 use weir_testbed::cluster::client::from_base64;
+use weir_testbed::cluster::shop::{self, POLICY};
 use weir_testbed::cluster::weir::{self, Setup, Weir};
 use weir_testbed::fleet::IN_FORCE;
 use weir_testbed::probe::watch::SHUT;
 use weir_testbed::{tcp, udp};
-
-const POLICY: &str = "
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: db, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: db}}
-  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
-";
-
-fn pod(name: &str, node: &str) -> Value {
-    let ports = json!([
-        {"name": "sql", "containerPort": 5432},
-        {"name": "sql-udp", "containerPort": 5432, "protocol": "UDP"},
-    ]);
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"namespace": "shop", "name": name, "labels": {"app": name}},
-        "spec": {
-            "nodeName": node,
-            "containers": [{"name": "server", "image": "weir-testbed", "ports": ports}],
-        },
-    })
-}
 
 fn authority(weir: &mut Weir, kind: &str) -> Option<Value> {
     let key = json!({
@@ -94,16 +70,7 @@ fn the_authority_is_replaced_and_no_stream_notices() {
     let mut setup = Setup::new(2, 2);
     setup.controller_args = ["--authority-life", "60s"].map(str::to_owned).to_vec();
     let mut weir = Weir::for_test(&setup).unwrap();
-    weir.cluster().apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}").unwrap();
-    for (name, node) in [("web", "n1"), ("other", "n1"), ("db", "n2")] {
-        weir.cluster().apply_pod(&pod(name, node)).unwrap();
-    }
-    for name in ["web", "other", "db"] {
-        weir.cluster().pod_runs("shop", name).unwrap();
-    }
-    weir.cluster().apply(POLICY).unwrap();
-    weir.cannot_reach("shop/other", "shop/db", tcp(5432)).unwrap();
-    weir.agrees().unwrap();
+    shop::open(&mut weir).unwrap();
     let before = weir.flows().unwrap();
     let stream = weir.stream("shop/web", "shop/db", udp(5432)).unwrap();
     let forbidden = weir.watch("shop/other", "shop/db", tcp(5432), SHUT).unwrap();
