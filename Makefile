@@ -89,13 +89,19 @@ MUSL := $(shell test -d "$$(rustc --print target-libdir --target $(MACHINE)-unkn
 STATIC := $(MACHINE)-unknown-linux-$(if $(MUSL),musl,gnu)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
+# Where this checkout and cargo's registry are is no part of the programs, so that they are the same wherever they are built.
+CARGO_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
+IMAGE_FLAGS := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=/weir --remap-path-prefix=$(CARGO_DIR)=/cargo
+
 .PHONY: image
-image: build
-	@echo "image: static programs ($(STATIC))"
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(STATIC) -p weir-controller -p weir-agent --bins
+image: root setup
+	@echo "image: what writes images"
+	cargo build --locked --workspace --bin weir-testbed
+	echo "image: static programs ($(STATIC))"
+	RUSTFLAGS="$(IMAGE_FLAGS)" cargo build --locked --profile image --target $(STATIC) -p weir-controller -p weir-agent --bins
 	image() {
-		$(SUDO) $(TESTBED) image "weir.io/$$1:$(VERSION)" --program "$(TARGET_DIR)/$(STATIC)/release/$$1" --user "$$2" \
-			--out "$(TARGET_DIR)/image/$$1-$(VERSION).tar"
+		$(SUDO) $(TESTBED) image "weir.io/$$1:$(VERSION)" --program "$(TARGET_DIR)/$(STATIC)/image/$$1" --user "$$2" \
+			--label org.opencontainers.image.licenses=Apache-2.0 --out "$(TARGET_DIR)/image/$$1-$(VERSION).tar"
 	}
 	image weir-controller 65532
 	image weir-agent 0

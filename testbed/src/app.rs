@@ -334,10 +334,26 @@ fn upgrade_from(args: args::Upgrade) -> Result<ExitCode> {
 
 /// Writes an image, reads it back as an importer would, and runs what is in it.
 fn make_image(made: &args::Image) -> Result<ExitCode> {
-    let image = Image { name: &made.name, program: &made.program, user: made.user };
+    let image = Image {
+        name: &made.name,
+        program: &made.program,
+        user: made.user,
+        labels: &made.labels,
+    };
     image::write(&image, &made.out)?;
+    // what an importer will meet, and not what we believe to have written
     let back = image::read(&made.out)?;
     let says = image::try_out(&back)?;
-    out::line(&format!("{}  {}  as {}: {says}", made.out.display(), back.name, back.user));
+    out::line(&format!("{}  {}  {}", made.out.display(), back.name, back.digest));
+    out::line(&format!(
+        "  {:.1} MB, runs as {} with nothing else in sight: {says}",
+        megabytes(back.size),
+        back.user
+    ));
     Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn megabytes(bytes: usize) -> f64 {
+    bytes as f64 / 1e6
 }

@@ -158,9 +158,19 @@ pub struct Image {
     /// User and group it runs as.
     #[arg(long, value_name = "ID", default_value = "0")]
     pub user: u32,
+    /// A label of the image, beside its title and its version. May be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
     /// The archive.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is KEY=VALUE".to_owned()),
+    }
 }
 
 /// What a cluster starts with.
@@ -197,6 +207,7 @@ mod tests {
             &["cluster", "kubectl", "get", "pods"],
             &["exec", "x/a"],
             &["upgrade", "--old-controller", "c"],
+            &["image", "x:1", "--program", "x", "--out", "x.tar", "--label", "licenses"],
             &["demo", "extra"],
         ] {
             let args = std::iter::once("weir-testbed").chain(bad.iter().copied());

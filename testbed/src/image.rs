@@ -34,6 +34,8 @@ pub struct Image<'a> {
     pub program: &'a Path,
     /// User and group it runs as.
     pub user: u32,
+    /// Labels beside the title, which is the name of the program, and the version, which is the tag.
+    pub labels: &'a [(String, String)],
 }
 
 /// Writes the archive of an image.
@@ -56,6 +58,11 @@ pub fn write(image: &Image<'_>, archive: &Path) -> Result<()> {
         .filter(|(_, tag)| !tag.contains('/'))
         .ok_or_else(|| wrong(format!("the image name {:?} has no tag", image.name)))?;
 
+    let mut labels: BTreeMap<&str, &str> =
+        image.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    labels.insert("org.opencontainers.image.title", &file);
+    labels.insert("org.opencontainers.image.version", tag);
+
     let mut layer = Tar::default();
     layer.file(&file, &program, 0o755)?;
     let layer = layer.finish();
@@ -66,6 +73,7 @@ pub fn write(image: &Image<'_>, archive: &Path) -> Result<()> {
             "User": format!("{0}:{0}", image.user),
             "Entrypoint": [format!("/{file}")],
             "WorkingDir": "/",
+            "Labels": labels,
         },
         "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
     });
@@ -101,13 +109,20 @@ pub fn write(image: &Image<'_>, archive: &Path) -> Result<()> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     pub name: String,
+    /// Of the manifest: what an importer calls the image's digest.
+    pub digest: String,
+    /// The whole archive. Units: bytes.
+    pub size: usize,
+    /// `UID:GID`, in digits: there are no names in an image from nothing.
     pub user: String,
     pub entrypoint: Vec<String>,
+    pub labels: BTreeMap<String, String>,
     /// What the layers put where: path, content, mode.
     pub files: BTreeMap<String, (Vec<u8>, u32)>,
 }
 
-/// Reads an archive the way an importer does: from the index along the digests, each of which is checked.
+/// Reads an archive the way an importer does: from the index along the digests, each of which is checked. What the entry point
+/// names must be there, for anybody to run, and static.
 ///
 /// Errors: [`Error::Content`] naming the blob and what is wrong with it.
 pub fn read(archive: &Path) -> Result<Read> {
@@ -164,18 +179,38 @@ pub fn read(archive: &Path) -> Result<Read> {
     }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let entrypoint = config["config"]["Entrypoint"].as_array().map_or(&[][..], Vec::as_slice);
+    let entrypoint: Vec<String> = entrypoint.iter().map(text).collect();
+    let program = entrypoint.first().map(|p| p.trim_start_matches('/')).unwrap_or_default();
+    let (content, mode) = out
+        .get(program)
+        .ok_or_else(|| wrong("Entrypoint", format!("{program:?} is in no layer")))?;
+    if mode & 0o111 != 0o111 {
+        return Err(wrong("Entrypoint", format!("{program} has the mode {mode:o}")));
+    }
+    let machine = architecture(content).map_err(|e| wrong("Entrypoint", e.to_owned()))?;
+    if config["architecture"] != machine {
+        return Err(wrong("architecture", format!("{program} is for {machine}")));
+    }
+    let user = text(&config["config"]["User"]);
+    if !user.split(':').all(|id| id.parse::<u32>().is_ok()) {
+        return Err(wrong("User", format!("{user:?} is no pair of numbers")));
+    }
+    let labels = config["config"]["Labels"].as_object();
     Ok(Read {
         name: text(&entry["annotations"]["io.containerd.image.name"]),
-        user: text(&config["config"]["User"]),
-        entrypoint: entrypoint.iter().map(text).collect(),
+        digest: text(&entry["digest"]),
+        size: bytes.len(),
+        user,
+        entrypoint,
+        labels: labels.into_iter().flatten().map(|(k, v)| (k.clone(), text(v))).collect(),
         files: out,
     })
 }
 
-/// Unpacks an image into a directory of its own and runs its program there with `--version`, as its user, with nothing else of
-/// this machine in sight. Needs root.
+/// Unpacks an image into a directory of its own and runs its program there, as its user, with nothing else of this machine in
+/// sight: for its version, which is the answer, and for its help. Needs root.
 ///
-/// Errors: [`Error::Command`] with what the program complains of.
+/// Errors: [`Error::Command`] with what the program complains of; [`Error::Content`] for help that does not name the program.
 pub fn try_out(image: &Read) -> Result<String> {
     use std::os::unix::fs::PermissionsExt;
     let root = tempfile::tempdir().during(|| "making a directory".to_owned())?;
@@ -187,9 +222,21 @@ pub fn try_out(image: &Read) -> Result<String> {
             .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(*mode)))
             .during(|| format!("writing {}", file.display()))?;
     }
-    let mut run = Command::new("chroot");
-    run.arg(format!("--userspec={}", image.user)).arg(root.path()).args(&image.entrypoint);
-    command::run(run.arg("--version")).map(|text| text.trim().to_owned())
+    let run = |argument: &str| {
+        let mut run = Command::new("chroot");
+        run.arg(format!("--userspec={}", image.user)).arg(root.path()).args(&image.entrypoint);
+        command::run(run.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").arg(argument))
+    };
+    let program = image.labels.get("org.opencontainers.image.title").map_or("", String::as_str);
+    let help = run("--help")?;
+    if !help.contains(&format!("Usage: {program}")) {
+        return Err(Error::Content {
+            file: program.into(),
+            field: "--help".to_owned(),
+            reason: format!("does not say how {program:?} is used: {help:?}"),
+        });
+    }
+    run("--version").map(|text| text.trim().to_owned())
 }
 
 fn digest(bytes: &[u8]) -> String {
