@@ -334,12 +334,8 @@ fn upgrade_from(args: args::Upgrade) -> Result<ExitCode> {
 
 /// Writes an image, reads it back as an importer would, and runs what is in it.
 fn make_image(made: &args::Image) -> Result<ExitCode> {
-    let image = Image {
-        name: &made.name,
-        program: &made.program,
-        user: made.user,
-        labels: &made.labels,
-    };
+    let image =
+        Image { name: &made.name, program: &made.program, user: made.user, labels: &made.labels };
     image::write(&image, &made.out)?;
     // what an importer will meet, and not what we believe to have written
     let back = image::read(&made.out)?;

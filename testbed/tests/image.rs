@@ -81,7 +81,8 @@ fn other_tools_find_the_same_in_it() {
         command::run(tar.arg("-xf").arg(archive).arg("-C").arg(into)).unwrap();
     };
     unpack(&archive, &layout);
-    let json_of = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let json_of =
+        |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
     let sum = |path: &Path| {
         let text = command::run(Command::new("sha256sum").arg(path)).unwrap();
         format!("sha256:{}", text.split_whitespace().next().unwrap())
@@ -158,7 +159,8 @@ fn what_was_damaged_on_the_way_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let program = program(dir.path());
     let archive = dir.path().join("hello.tar");
-    image::write(&Image { name: "hello:1", program: &program, user: 0, labels: &[] }, &archive).unwrap();
+    image::write(&Image { name: "hello:1", program: &program, user: 0, labels: &[] }, &archive)
+        .unwrap();
     let mut bytes = fs::read(&archive).unwrap();
     // in the middle of the layer, which is by far the largest part
     let middle = bytes.len() / 2;
