@@ -1,6 +1,8 @@
 //! Packets that no probe sends: fragments, forged ICMP errors, broadcasts, segments of connections that conntrack forgot.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod support;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -10,8 +12,9 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
+use support::{address, counted, counts_more, fleet};
 use weir_testbed::fleet::{Fleet, IN_FORCE, Setup, pod};
-use weir_testbed::{Node, tcp, udp, wait};
+use weir_testbed::{tcp, udp, wait};
 
 /// More than two frames of the underlay hold.
 const BIG: usize = 3_000;
@@ -31,37 +34,15 @@ fn datagrams(fleet: &Fleet, pod: &str, port: u16, v6: bool) -> UdpSocket {
     socket
 }
 
-fn address(fleet: &Fleet, pod: &str, v6: bool) -> IpAddr {
-    fleet.bed().host(pod).unwrap().target(v6, 0).unwrap().ip()
-}
-
-/// Packets that the flows of `table` with this text in their match have counted.
-fn counted(node: &Node, table: u8, text: &str) -> u64 {
-    let dump = node.ovs.ofctl(&["dump-flows", "br-int", &format!("table={table}")]).unwrap();
-    dump.lines()
-        .filter(|l| l.contains(text))
-        .filter_map(|l| l.split("n_packets=").nth(1)?.split(',').next()?.parse::<u64>().ok())
-        .sum()
-}
-
-/// Waits until these flows have counted another packet.
-fn counts_more(node: &Node, table: u8, text: &str, before: u64) {
-    wait::until(&format!("a packet at {text}"), IN_FORCE, || {
-        Ok((counted(node, table, text) > before).then_some(()))
-    })
-    .unwrap();
-}
-
 #[test]
 fn fragments_follow_their_first_one() {
-    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
-    fleet.namespace("media", &[]).unwrap();
-    fleet
-        .add(&[
+    let mut fleet = fleet(
+        "media",
+        &[
             pod("media/phone").on("n1").label("app", "phone"),
             pod("media/relay").on("n2").label("app", "relay"),
-        ])
-        .unwrap();
+        ],
+    );
     fleet
         .apply(
             "{kind: NetworkPolicy, metadata: {name: relay, namespace: media}, \
@@ -105,14 +86,13 @@ fn fragments_follow_their_first_one() {
 /// A connection that is not allowed any more does not go on in fragments, whatever else is allowed between its ends.
 #[test]
 fn a_cut_connection_does_not_go_on_in_fragments() {
-    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
-    fleet.namespace("media", &[]).unwrap();
-    fleet
-        .add(&[
+    let mut fleet = fleet(
+        "media",
+        &[
             pod("media/phone").on("n1").label("app", "phone"),
             pod("media/relay").on("n2").label("app", "relay").serves(&[udp(5006)]),
-        ])
-        .unwrap();
+        ],
+    );
     let policy = |last: u16| {
         format!(
             "{{kind: NetworkPolicy, metadata: {{name: relay, namespace: media}}, \
@@ -203,15 +183,14 @@ fn raw_icmp() -> std::os::fd::OwnedFd {
 fn an_icmp_error_comes_from_an_end_of_its_connection() {
     use std::os::fd::AsRawFd;
 
-    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
-    fleet.namespace("shop", &[]).unwrap();
-    fleet
-        .add(&[
+    let mut fleet = fleet(
+        "shop",
+        &[
             pod("shop/web").on("n1").label("app", "web"),
             pod("shop/spy").on("n1").label("app", "spy"),
             pod("shop/db").on("n1").label("app", "db").serves(&[udp(5432)]),
-        ])
-        .unwrap();
+        ],
+    );
     fleet
         .apply(
             "{kind: NetworkPolicy, metadata: {name: silent, namespace: shop}, \
@@ -255,15 +234,14 @@ fn an_icmp_error_comes_from_an_end_of_its_connection() {
 
 #[test]
 fn a_cut_connection_that_conntrack_forgot_stays_cut() {
-    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
-    fleet.namespace("shop", &[]).unwrap();
-    fleet
-        .add(&[
+    let mut fleet = fleet(
+        "shop",
+        &[
             pod("shop/web").on("n1").label("app", "web"),
             pod("shop/other").on("n1").label("app", "other"),
             pod("shop/db").on("n2").label("app", "db").serves(&[tcp(5432)]),
-        ])
-        .unwrap();
+        ],
+    );
     let policy = |from: &str| {
         format!(
             "{{kind: NetworkPolicy, metadata: {{name: db, namespace: shop}}, spec: {{\

@@ -2,25 +2,20 @@
 //! (NP-40).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod support;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use weir_testbed::fleet::{Fleet, IN_FORCE, Setup, pod};
-use weir_testbed::{Host, Node, command, udp, wait};
+use support::{address, counted, counts_more, fleet, host};
+use weir_testbed::fleet::{Fleet, pod};
+use weir_testbed::{Host, Node, command, udp};
 
 /// A socket that heard nothing for so long will hear nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PORT: u16 = 4567;
-
-fn host<'a>(fleet: &'a Fleet, name: &str) -> &'a Host {
-    fleet.bed().host(name).unwrap()
-}
-
-fn address(fleet: &Fleet, name: &str, v6: bool) -> IpAddr {
-    host(fleet, name).target(v6, 0).unwrap().ip()
-}
 
 /// `ip` inside a pod.
 fn ip(host: &Host, words: &str) {
@@ -40,36 +35,25 @@ const SENT: (u8, &str) = (10, "priority=100,in_port=");
 /// Packets that would have been delivered to a pod that has not their address.
 const DELIVERED: (u8, &str) = (90, "priority=150,");
 
-fn counted(node: &Node, (table, text): (u8, &str)) -> u64 {
-    let dump = node.ovs.ofctl(&["dump-flows", "br-int", &format!("table={table}")]).unwrap();
-    dump.lines()
-        .filter(|l| l.contains(text))
-        .filter_map(|l| l.split("n_packets=").nth(1)?.split(',').next()?.parse::<u64>().ok())
-        .sum()
-}
-
 /// Sends something, and waits until the guard has dropped it.
 fn is_dropped(node: &Node, guard: (u8, &str), send: impl FnOnce() -> io::Result<usize>) {
-    let before = counted(node, guard);
+    let (table, text) = guard;
+    let before = counted(node, table, text);
     send().unwrap();
-    wait::until("a packet that the guard drops", IN_FORCE, || {
-        Ok((counted(node, guard) > before).then_some(()))
-    })
-    .unwrap();
+    counts_more(node, table, text, before);
 }
 
 #[test]
 fn what_a_pod_sends_as_another_arrives_nowhere() {
-    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
-    fleet.namespace("shop", &[]).unwrap();
-    fleet
-        .add(&[
+    let mut fleet = fleet(
+        "shop",
+        &[
             pod("shop/web").on("n1").label("app", "web"),
             pod("shop/spy").on("n1").label("app", "spy"),
             pod("shop/near").on("n1").label("app", "db").serves(&[udp(9)]),
             pod("shop/far").on("n2").label("app", "db").serves(&[udp(9)]),
-        ])
-        .unwrap();
+        ],
+    );
     fleet
         .apply(
             "{kind: NetworkPolicy, metadata: {name: db, namespace: shop}, \
@@ -112,16 +96,15 @@ fn what_a_pod_sends_as_another_arrives_nowhere() {
 /// Rules go by IP address, delivery by MAC address: a packet for a pod that is open must not reach one that is not.
 #[test]
 fn what_was_judged_as_one_pods_is_not_delivered_to_another() {
-    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
-    fleet.namespace("shop", &[]).unwrap();
-    fleet
-        .add(&[
+    let mut fleet = fleet(
+        "shop",
+        &[
             pod("shop/open").on("n1").label("app", "open").serves(&[udp(9)]),
             pod("shop/shut").on("n1").label("app", "shut").serves(&[udp(9)]),
             pod("shop/near").on("n1").label("app", "spy"),
             pod("shop/far").on("n2").label("app", "spy"),
-        ])
-        .unwrap();
+        ],
+    );
     fleet
         .apply(
             "{kind: NetworkPolicy, metadata: {name: shut, namespace: shop}, \
@@ -139,7 +122,7 @@ fn what_was_judged_as_one_pods_is_not_delivered_to_another() {
         let (hears, not) = (socket(open, address), socket(shut, address));
         for name in ["shop/near", "shop/far"] {
             let spy = host(&fleet, name);
-            let from = socket(spy, self::address(&fleet, name, v6));
+            let from = socket(spy, support::address(&fleet, name, v6));
             let to = SocketAddr::new(address, PORT);
             let neighbour =
                 |mac: String| ip(spy, &format!("neigh replace {address} lladdr {mac} dev eth0"));

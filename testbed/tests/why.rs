@@ -1,20 +1,22 @@
 //! `weirctl why` online: what the policies say beside what the switches do.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use weir_testbed::fleet::{Fleet, Setup, pod};
+mod support;
+
+use support::fleet;
+use weir_testbed::fleet::pod;
 use weir_testbed::tcp;
 
 #[test]
 fn the_switch_line_speaks_of_the_live_switch() {
-    let mut fleet = Fleet::for_test(&Setup::nodes(2)).unwrap();
-    fleet.namespace("shop", &[]).unwrap();
-    fleet
-        .add(&[
+    let mut fleet = fleet(
+        "shop",
+        &[
             pod("shop/web").on("n1").label("app", "web"),
             pod("shop/near").on("n2").label("app", "near"),
             pod("shop/db").on("n2").label("app", "db").serves(&[tcp(5432)]),
-        ])
-        .unwrap();
+        ],
+    );
     fleet
         .apply(
             "{kind: NetworkPolicy, metadata: {name: db, namespace: shop}, \
