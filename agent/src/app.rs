@@ -11,7 +11,6 @@ use tracing::{error, info, warn};
 use weir_ovsdb::op::{Condition, Mutation, Operation, Row};
 use weir_ovsdb::vswitch::{self, Vswitch};
 use weir_runtime::admin::{Admin, Listener};
-use weir_runtime::metrics::Seconds;
 use weir_runtime::ready::Ready;
 use weir_runtime::task::{EndReason, TaskSet};
 use weir_runtime::{log, signal};
@@ -21,7 +20,8 @@ use crate::inspect::{Inspector, state_text};
 use crate::metrics::metrics;
 use crate::pipeline::{PipelineConfig, table};
 use crate::reconcile::{
-    ASKS, Config, Inputs, Outputs, Overview, Reconciler, SECURE, keep_secure, name_tables,
+    ASKS, Config, Durations, Inputs, Outputs, Overview, Reconciler, SECURE, keep_secure,
+    name_tables,
 };
 use crate::seam::{Ovsdb, chain};
 use crate::store::{Store, disk};
@@ -129,13 +129,13 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     };
     let inputs =
         Inputs { sessions: session.clone(), picture: vswitch.watch(), events: event, asks: ask };
-    let bundles = Seconds::default();
+    let durations = Durations::default();
     let outputs = Outputs {
         uplink: outbox.clone(),
         saver,
         ready: ready.clone(),
         overview,
-        bundles: bundles.clone(),
+        durations: durations.clone(),
     };
     let reconciler = Reconciler::new(config, inputs, outputs, stored);
     tasks.spawn("reconcile", reconciler.run(drain.clone()));
@@ -182,7 +182,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
         let listener = listen(address).await.with_context(|| format!("--admin {address:?}"))?;
         let picture = vswitch.watch();
         let ovsdb = move || picture.borrow().is_some();
-        let metrics = metrics(seen.clone(), uplink_seen.clone(), ovsdb, &bundles);
+        let metrics = metrics(seen.clone(), uplink_seen.clone(), ovsdb, &durations);
         let admin = Admin::new(ready)
             .metrics(move || metrics.encode())
             .debug_state(move || state_text(&seen, &uplink_seen));

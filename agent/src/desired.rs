@@ -80,6 +80,8 @@ pub struct Desired {
     ports: Ports,
     node_addresses: BTreeSet<IpAddr>,
     cells: Cells<Owner>,
+    /// Rules that have more or fewer flows than when somebody asked last.
+    recounted: BTreeSet<ContentHash>,
 }
 
 impl Desired {
@@ -103,6 +105,7 @@ impl Desired {
             ports: Ports::default(),
             node_addresses: BTreeSet::new(),
             cells: Cells::default(),
+            recounted: BTreeSet::new(),
         }
     }
 
@@ -165,8 +168,39 @@ impl Desired {
         self.failed.insert(id, reason);
         if let Some(content) = self.policies.ids.content(id).copied() {
             self.cells.set(Owner::Rule(content), Vec::new());
+            self.recounted.insert(content);
         }
         self.cells.take_changed()
+    }
+
+    /// How many flows have a part in the rules of a policy. Those that several of its rules share count once; drops of
+    /// isolated endpoints, which policies share, do not count.
+    pub fn flows_of(&self, policy: &PolicyKey) -> usize {
+        let rules = self.policies.rules_in(policy);
+        let mut rules = rules.iter().map(|content| Owner::Rule(*content));
+        let (first, second) = (rules.next(), rules.next());
+        match (first, second) {
+            (None, _) => 0,
+            (Some(only), None) => self.cells.count(&only),
+            (Some(first), Some(second)) => {
+                let all: Vec<Owner> = [first, second].into_iter().chain(rules).collect();
+                all.iter().flat_map(|o| self.cells.keys(o)).collect::<BTreeSet<_>>().len()
+            }
+        }
+    }
+
+    /// Policies with rules whose number of flows changed: those of the next few rules, and of more at the next call.
+    pub fn take_recounted(&mut self) -> BTreeSet<PolicyKey> {
+        /// A change of one class can touch all rules of the node; its report is not to hold up the loop.
+        const POLICIES: usize = 256;
+        let mut out = BTreeSet::new();
+        while out.len() < POLICIES
+            && let Some(content) = self.recounted.pop_first()
+        {
+            let users = self.policies.rule(&content).map(|entry| &entry.users);
+            out.extend(users.into_iter().flatten().map(|(key, _)| key.clone()));
+        }
+        out
     }
 
     /// Why policies are not wholly installed: `ingress[0]: REASON`.
@@ -452,7 +486,12 @@ impl Desired {
                 }
                 _ => Vec::new(),
             };
-            self.cells.set(Owner::Rule(content), parts);
+            let owner = Owner::Rule(content);
+            let before = self.cells.count(&owner);
+            self.cells.set(owner.clone(), parts);
+            if self.cells.count(&owner) != before {
+                self.recounted.insert(content);
+            }
         }
     }
 
@@ -539,6 +578,11 @@ impl Desired {
         let mut out: Vec<u32> = open.chain(node).copied().collect();
         out.sort_unstable();
         out
+    }
+
+    /// The endpoint of a workload port is known, so that the port is not closed.
+    pub fn is_open(&self, number: u32) -> bool {
+        self.endpoint_of_port(number).is_some()
     }
 
     /// Workload ports whose endpoint is known, and those that are closed because it is not.

@@ -21,6 +21,7 @@ pub mod flows;
 pub mod inspect;
 pub mod interp;
 pub mod metrics;
+pub mod mirror;
 pub mod pipeline;
 pub mod ports;
 pub mod reconcile;

@@ -57,7 +57,7 @@ use crate::classes::numbers_from;
 use crate::conntrack::Datagrams;
 use crate::desired::Desired;
 use crate::desired::judge::Asked;
-use crate::flow::FlowTable;
+use crate::mirror::Mirror;
 use crate::pipeline::PipelineConfig;
 use crate::ports::{self, PortConfig, Ports};
 use crate::seam::{Switch, Uplink};
@@ -66,8 +66,11 @@ use crate::store::disk::Saver;
 use crate::uplink::{EVENTS, Event, Refusal, What};
 
 pub use names::{SECURE, keep_secure, name_tables};
-pub use overview::{Overview, SwitchOverview};
+pub use overview::{Counters, Drift, Overview, SwitchOverview, Why};
 use report::News;
+
+/// How the failure of a policy begins that the agent does not understand.
+pub(crate) const NOT_UNDERSTOOD: &str = "not understood: ";
 
 /// Questions that may wait for the loop.
 pub const ASKS: usize = 16;
@@ -114,8 +117,18 @@ pub struct Outputs<U> {
     pub saver: Saver,
     pub ready: Ready,
     pub overview: watch::Sender<Overview>,
-    /// How long each bundle took.
+    pub durations: Durations,
+}
+
+/// How long things take.
+#[derive(Clone, Debug, Default)]
+pub struct Durations {
+    /// Bundles that the switch took.
     pub bundles: Seconds,
+    /// Those that it did not.
+    pub failed_bundles: Seconds,
+    /// From a workload's port seen in OVSDB to its flows in the switch.
+    pub endpoint_ready: Seconds,
 }
 
 /// Why the switch is to be dumped and compared as a whole.
@@ -206,7 +219,7 @@ pub struct Reconciler<S, U> {
     uplink: U,
     saver: Saver,
     gates: Gates,
-    bundles: Seconds,
+    durations: Durations,
     overview: watch::Sender<Overview>,
 
     // what was heard
@@ -227,7 +240,7 @@ pub struct Reconciler<S, U> {
     desired: Option<Desired>,
     /// The class numbers of the last connection, for a switch that comes back without flows.
     numbers: BTreeMap<IpAddr, u32>,
-    installed: FlowTable,
+    installed: Mirror,
     phase: Phase,
     /// What is installed is of our making: this connection was brought in line at least once.
     owned: bool,
@@ -248,7 +261,8 @@ pub struct Reconciler<S, U> {
     symbols_due: Option<Instant>,
     /// When the flows may have been deleted.
     doubts: VecDeque<Instant>,
-    counters: overview::Counters,
+    counters: Counters,
+    arrivals: overview::Arrivals,
 }
 
 impl<S: Switch, U: Uplink> Reconciler<S, U> {
@@ -272,7 +286,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             uplink: outputs.uplink,
             saver: outputs.saver,
             gates,
-            bundles: outputs.bundles,
+            durations: outputs.durations,
             overview: outputs.overview,
             session: None,
             ports: None,
@@ -284,7 +298,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             refusals: Refusals::default(),
             desired: None,
             numbers: BTreeMap::new(),
-            installed: FlowTable::new(),
+            installed: Mirror::default(),
             phase: Phase::Unsynced(Cause::Connected),
             owned: false,
             touched: Touched::default(),
@@ -297,7 +311,8 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             backoff: Backoff::new(RETRY.0, RETRY.1),
             symbols_due: None,
             doubts: VecDeque::new(),
-            counters: overview::Counters::default(),
+            counters: Counters::default(),
+            arrivals: overview::Arrivals::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -101,6 +102,8 @@ pub struct UplinkStatus {
     /// The controller last tried.
     pub controller: String,
     pub connected: bool,
+    /// Since when that is so; absent before the first attempt ended.
+    pub since: Option<Instant>,
     /// Why the last stream or attempt ended.
     pub last_error: Option<String>,
 }
@@ -184,10 +187,14 @@ impl Uplink {
             } else {
                 warn!(%controller, %error, "no state from the controller");
             }
-            self.status.send_replace(UplinkStatus {
-                controller,
-                connected: false,
-                last_error: Some(error),
+            self.status.send_modify(|status| {
+                let since = status.since.filter(|_| !status.connected);
+                *status = UplinkStatus {
+                    controller,
+                    connected: false,
+                    since: Some(since.unwrap_or_else(Instant::now)),
+                    last_error: Some(error),
+                };
             });
             backoff.wait().await;
         }
@@ -212,6 +219,7 @@ impl Uplink {
         self.status.send_replace(UplinkStatus {
             controller: replica.to_string(),
             connected: true,
+            since: Some(Instant::now()),
             last_error: None,
         });
         stream.run(number, self, synced).await

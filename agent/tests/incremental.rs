@@ -13,6 +13,7 @@ use weir_agent::flow::FlowTable;
 use weir_agent::pipeline::PipelineConfig;
 use weir_policy::compile;
 use weir_policy::eval;
+use weir_policy::ids::PolicyKey;
 use weir_policy::rule::Direction;
 use weir_policy::state::{NodeState, Touched};
 use weir_policy::strategy;
@@ -23,6 +24,8 @@ struct Follower {
     state: NodeState,
     desired: Desired,
     installed: FlowTable,
+    /// How many flows each policy has, as far as it was said that this changed.
+    told: BTreeMap<PolicyKey, usize>,
 }
 
 impl Follower {
@@ -31,7 +34,9 @@ impl Follower {
         let mut desired = Desired::new(PipelineConfig::default(), BTreeMap::new());
         desired.update(Some(&state), &Touched::default(), &common::ports(world, node));
         let installed = desired.flows().clone();
-        Self { state, desired, installed }
+        let mut out = Self { state, desired, installed, told: BTreeMap::new() };
+        out.recount();
+        out
     }
 
     /// One batch: returns how many flow mods it took.
@@ -47,7 +52,21 @@ impl Follower {
             "an update names every flow that changed"
         );
         self.installed = self.desired.flows().clone();
+        // of what is gone or new the change itself tells
+        self.told.retain(|key, _| wanted.policies.contains_key(key));
+        for key in &touched.policies {
+            if wanted.policies.contains_key(key) {
+                self.told.insert(key.clone(), self.desired.flows_of(key));
+            }
+        }
+        self.recount();
         mods.len()
+    }
+
+    fn recount(&mut self) {
+        for key in self.desired.take_recounted() {
+            self.told.insert(key.clone(), self.desired.flows_of(&key));
+        }
     }
 }
 
@@ -57,6 +76,11 @@ fn check_from_nothing(world: &World, node: &str, follower: &Follower) -> Result<
     fresh.update(Some(&follower.state), &Touched::default(), &common::ports(world, node));
     let mods = diff(fresh.flows(), &follower.installed);
     prop_assert!(mods.is_empty(), "node {}: a restart would change {:#?}", node, mods);
+    for policy in follower.state.policies.keys() {
+        let flows = fresh.flows_of(policy);
+        prop_assert_eq!(follower.desired.flows_of(policy), flows, "{}", policy);
+        prop_assert_eq!(follower.told.get(policy).copied().unwrap_or(0), flows, "{}", policy);
+    }
     Ok(())
 }
 

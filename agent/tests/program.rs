@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use support::Host;
 use support::controller::{Controller, Site};
@@ -174,6 +174,119 @@ async fn closed_at_first_then_as_the_controller_says_and_so_through_every_restar
     assert!(node.realized(1).await.results.is_empty());
     assert!(host.flows().len() < open.len());
     assert_eq!(agent.signal("-TERM").code(), Some(0));
+}
+
+/// Flows by table and owner, as the metrics have them.
+fn told(metrics: &str) -> BTreeMap<(String, String), usize> {
+    let mut out = BTreeMap::new();
+    for line in metrics.lines().filter_map(|l| l.strip_prefix("weir_agent_flows{")) {
+        let words: Vec<&str> = line.split('"').collect();
+        let [_, table, _, owner, n] = words[..] else { panic!("{line}") };
+        let n: f64 = n.trim_start_matches('}').trim().parse().unwrap();
+        out.insert((table.to_owned(), owner.to_owned()), n as usize);
+    }
+    out
+}
+
+/// The same from what the switch prints, by the names of its tables and the digits of its cookies.
+fn counted(dump: &str) -> BTreeMap<(String, String), usize> {
+    let mut out = BTreeMap::new();
+    for line in dump.lines().filter(|l| l.contains("actions=")) {
+        let value = |name: &str| {
+            let rest = line.split(name).nth(1).unwrap_or_default();
+            rest.split([',', ' ']).next().unwrap_or_default().to_owned()
+        };
+        let cookie = value("cookie=0x");
+        let owner = match cookie.strip_prefix("5701").and_then(|c| c.chars().next()) {
+            Some('0' | '5' | '6') => "base",
+            Some('1' | '2') => "rule",
+            Some('3') => "clause",
+            Some('4') => "deny",
+            _ => "foreign",
+        };
+        // a flow of the first table is printed without one
+        let table = if line.contains("table=") { value("table=") } else { "Classifier".to_owned() };
+        *out.entry((table, owner.to_owned())).or_default() += 1;
+    }
+    out
+}
+
+/// Endpoints and policies that come and go at random: after each change the numbers are those of the real dump. And the
+/// program tells what the documentation lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_health_are_what_the_switch_and_the_documentation_say() {
+    let host = Host::start();
+    let site = Site::new(&host.path("."));
+    let mut agent = host.agent(&site.url());
+    host.until("/readyz?verbose", |status, text| status == 503 && text.contains("[-] state")).await;
+    assert_eq!(host.until("/livez", |status, _| status == 200).await, "ok\n");
+    let mut controller = Controller::start(&site).await;
+    let mut node = controller.node().await;
+    node.snapshot(1, &state()).await;
+    node.realized(1).await;
+    host.ready().await;
+    host.vsctl("wait-until bridge br-int flow_tables!={}");
+    host.vsctl("set bridge br-int other_config:seen=0");
+
+    let policies = state().policies;
+    let policy = policies.values().next().unwrap();
+    let mut seed = 7_u64;
+    for revision in 2..40 {
+        // Knuth's MMIX
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (what, n) = (seed >> 60, (seed >> 40) % 8);
+        let name = format!("api-{n}");
+        let addresses = [format!("10.0.2.{}", n + 1), format!("fd00:2::{}", n + 1)];
+        let change = match what {
+            0..6 => endpoint(&name, "n2", [&addresses[0], &addresses[1]], "api"),
+            6..10 => Change::RemoveEndpoint(EndpointId(format!("shop/{name}").into())),
+            10..12 => Change::RemovePolicy(policy.key.clone()),
+            _ => {
+                let mut policy = policy.clone();
+                policy.generation = revision;
+                if n % 2 == 0 {
+                    policy.rules.clear();
+                }
+                Change::Policy(policy)
+            }
+        };
+        let revision = u64::try_from(revision).unwrap();
+        node.delta(revision, &[change]).await;
+        node.realized(revision).await;
+        let dump = host.ofctl(&["--names", "dump-flows"]);
+        let counted = counted(&dump);
+        host.until("/metrics", |_, text| told(text) == counted).await;
+    }
+
+    let metrics = host.until("/metrics", |status, _| status == 200).await;
+    assert_eq!(
+        weir_runtime::metrics::markdown(&metrics),
+        documented("weir-agent"),
+        "docs/metrics.md lists other metrics than the program tells"
+    );
+    // two looks at the same are the same
+    let gates = host.until("/readyz?verbose", |status, _| status == 200).await;
+    let names: Vec<&str> =
+        gates.lines().filter_map(|l| l.strip_prefix("[+] ")?.split(' ').next()).collect();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    assert_eq!(names, sorted, "{gates}");
+    assert_eq!(names, ["flows", "ovsdb", "state", "switch"]);
+    let text = host.until("/debug/state", |_, text| text.contains("revision: 39")).await;
+    assert_eq!(host.until("/debug/state", |status, _| status == 200).await, text);
+    let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("flows in ")).collect();
+    let mut sorted = lines.clone();
+    sorted.sort_unstable();
+    assert!(!lines.is_empty() && lines == sorted, "{text}");
+    assert_eq!(agent.signal("-TERM").code(), Some(0));
+}
+
+/// The rows of a program's table in the documentation.
+fn documented(program: &str) -> String {
+    let text = include_str!("../../docs/metrics.md");
+    let section = text.split("\n## ").find(|s| s.starts_with(program)).unwrap();
+    let rows = section.lines().filter(|l| l.starts_with("| `weir_"));
+    rows.map(|l| format!("{l}\n")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

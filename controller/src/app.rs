@@ -191,6 +191,7 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
         let writes = Arc::new(Writes::default());
         leads_here = Some((leading.clone(), Arc::clone(&writes)));
         let (client, hub) = (candidate.client.clone(), handle.clone());
+        let instance = candidate.identity.clone();
         let writer = Writer {
             client,
             hub,
@@ -198,6 +199,7 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
             peers: peers.clone(),
             pace: STATUS,
             writes: Arc::clone(&writes),
+            instance,
         };
         tasks.spawn("status", until(drain.clone(), writer.run()));
         tasks.spawn("lease", candidate.run(leads, drain.clone()));

@@ -1,4 +1,4 @@
-//! What the controller tells Prometheus.
+//! What the controller tells Prometheus. `docs/metrics.md` lists it; a test compares the two.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use weir_runtime::metrics::Metrics;
 use crate::event::Event;
 use crate::publish::Handle;
 use crate::serve::{Refusals, Sent};
+use crate::source::Code;
 use crate::status::Writes;
 
 /// The kind of object that an event is about.
@@ -121,14 +122,25 @@ pub fn metrics(
                 "1 when the source has told everything",
                 f64::from(u8::from(summary.synced)),
             ),
-            (
-                "weir_policy_warnings",
-                "Parts of objects that are not in force as written",
-                size(hub.warnings().len()),
-            ),
         ] {
             samples.gauge(name, help, [(&[][..], value)]);
         }
+        let warnings = hub.warnings();
+        let idle = leadership.as_ref().filter(|(leading, _)| *leading.borrow());
+        let idle = idle.map_or(0.0, |(_, writes)| read(&writes.idle));
+        samples.gauges(
+            "weir_policy_warnings",
+            "What objects do not mean as written, by code (docs/warnings.md); selects-nothing is told by the replica that writes status",
+            "code",
+            Code::ALL.map(|code| {
+                let count = match code {
+                    Code::AddressTaken => size(summary.refused),
+                    Code::SelectsNothing => idle,
+                    _ => size(warnings.iter().filter(|w| w.code == code).count()),
+                };
+                (code.as_str(), count)
+            }),
+        );
         if let Some((leading, writes)) = &leadership {
             let leads = f64::from(u8::from(*leading.borrow()));
             let help = "1 when this replica holds the Lease and writes status";
@@ -143,14 +155,27 @@ pub fn metrics(
                 "Objects of kind PolicyStatus that could not be written and wait for another try",
                 [(&[][..], read(&writes.waiting))],
             );
+            samples.counters(
+                "weir_controller_announcements",
+                "Events about policies and workloads: written, left out as there were too many, not taken by the API server",
+                "result",
+                [
+                    ("dropped", read(&writes.announced.dropped)),
+                    ("failed", read(&writes.announced.failed)),
+                    ("said", read(&writes.announced.said)),
+                ],
+            );
             // one replica tells, and so each policy counts once
             if let Some(states) = writes.states() {
-                let of = |state: &str| as_float(states.get(state).copied().unwrap_or_default());
-                samples.gauges(
+                let members = ["failed", "invalid", "late", "pending", "realized"].map(|state| {
+                    let labels =
+                        [("kind", "NetworkPolicy".to_owned()), ("state", state.to_owned())];
+                    (labels, as_float(states.get(state).copied().unwrap_or_default()))
+                });
+                samples.gauge(
                     "weir_policies",
                     "Policies by how far they are in force; told by the replica that writes status",
-                    "state",
-                    ["failed", "invalid", "late", "pending", "realized"].map(|s| (s, of(s))),
+                    members.iter().map(|(labels, n)| (&labels[..], *n)),
                 );
             }
         }
@@ -210,6 +235,22 @@ mod tests {
     use super::*;
     use crate::publish::Hub;
     use crate::source::line;
+
+    #[test]
+    fn the_documentation_lists_what_there_is() {
+        let (_feed, intake) = line();
+        let (_hub, handle) = Hub::new(intake, "test");
+        let (_leads, leading) = watch::channel(true);
+        let writes = Arc::new(Writes::default());
+        writes.set_states(Some(std::collections::BTreeMap::new()));
+        let all = metrics(&handle, &Arc::default(), &Arc::default(), Some((leading, writes)));
+        let rows = weir_runtime::metrics::markdown(&all.encode());
+        let text = include_str!("../../docs/metrics.md");
+        let section = text.split("\n## ").find(|s| s.starts_with("weir-controller")).unwrap();
+        let listed = section.lines().filter(|l| l.starts_with("| `weir_"));
+        let listed: String = listed.map(|l| format!("{l}\n")).collect();
+        assert_eq!(rows, listed, "docs/metrics.md lists other metrics than there are");
+    }
 
     #[test]
     fn every_refusal_and_every_kind_of_message_has_its_number() {

@@ -318,6 +318,11 @@ impl Peers {
                     if told.generation != policy.generation {
                         continue;
                     }
+                    let more = policy.flows_node.is_empty() || told.flows_max > policy.flows_max;
+                    if !told.flows_node.is_empty() && more {
+                        policy.flows_max = told.flows_max;
+                        policy.flows_node.clone_from(&told.flows_node);
+                    }
                     for (position, took) in told.realized.iter().zip(&told.took_us) {
                         let position = usize::try_from(*position).ok();
                         let node = position.and_then(|p| reply.connected.get(p));

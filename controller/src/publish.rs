@@ -20,7 +20,7 @@ use weir_runtime::metrics::Seconds;
 
 use crate::index::{Index, NodeSet, Output, Sizes, View};
 use crate::metrics::EventCounts;
-use crate::source::{Batch, Intake};
+use crate::source::{Batch, Code, Intake};
 use crate::status::{Hello, Page, Tracker};
 
 mod handle;
@@ -147,6 +147,8 @@ pub struct Summary {
     pub behind: usize,
     /// Batches that wait for the index.
     pub waiting: usize,
+    /// Workloads that claim an address which something else has.
+    pub refused: usize,
 }
 
 struct Subscriber {
@@ -223,6 +225,7 @@ impl Hub {
             streams: self.subscribers.values().filter(alive).count(),
             behind: self.subscribers.values().filter(alive).filter(|s| s.deltas.is_none()).count(),
             waiting: self.intake.batches.len(),
+            refused: self.index.refused(),
         };
         self.summary.send_if_modified(|old| std::mem::replace(old, summary) != summary);
     }
@@ -323,11 +326,13 @@ impl Hub {
                 status.source.clone_from(&self.source);
                 let warnings = self.intake.warnings.borrow().iter().cloned().collect::<Vec<_>>();
                 status.warnings.extend(warnings.into_iter().map(|w| v1::Warning {
+                    code: w.code.as_str().to_owned(),
                     object: w.object,
                     field: w.field,
                     message: w.message,
                 }));
                 status.warnings.extend(self.index.refusals().into_iter().map(|r| v1::Warning {
+                    code: Code::AddressTaken.as_str().to_owned(),
                     message: r.reason(),
                     object: r.object,
                     field: r.field,

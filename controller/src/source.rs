@@ -23,9 +23,58 @@ pub struct Batch {
     pub events: Vec<Event>,
 }
 
+/// What kind of thing a warning is about. The words are for programs, and stay what they are (`docs/warnings.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Code {
+    /// A workload claims an address that something else has.
+    AddressTaken,
+    /// Two objects are one by name or identity; one of them is in force.
+    Duplicate,
+    /// A part of an object is not in force as written.
+    InvalidField,
+    /// A kind cannot be listed, or is not served.
+    KindUnavailable,
+    /// An object is gone, and stays in force, as it may be in what cannot be read.
+    Kept,
+    /// An object cannot be used at all.
+    Rejected,
+    /// A policy selects no pod and no workload.
+    SelectsNothing,
+    /// A file, a directory, or a part of one cannot be read.
+    Unreadable,
+}
+
+impl Code {
+    /// In the order of their words.
+    pub const ALL: [Self; 8] = [
+        Self::AddressTaken,
+        Self::Duplicate,
+        Self::InvalidField,
+        Self::KindUnavailable,
+        Self::Kept,
+        Self::Rejected,
+        Self::SelectsNothing,
+        Self::Unreadable,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AddressTaken => "address-taken",
+            Self::Duplicate => "duplicate",
+            Self::InvalidField => "invalid-field",
+            Self::KindUnavailable => "kind-unavailable",
+            Self::Kept => "kept",
+            Self::Rejected => "rejected",
+            Self::SelectsNothing => "selects-nothing",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// Something that does not mean what its author thinks: a bad field, a file that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning {
+    pub code: Code,
     /// `NetworkPolicy shop/db`, or the file.
     pub object: String,
     /// `spec.ingress[0].from[1].ipBlock.cidr`, or the line.
@@ -38,7 +87,7 @@ pub type Warnings = Arc<[Warning]>;
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { object, field, message } = self;
+        let Self { object, field, message, .. } = self;
         let colon = if field.is_empty() { "" } else { ": " };
         write!(f, "{object}: {field}{colon}{message}")
     }

@@ -10,13 +10,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use weir_api::convert::{key_from_proto, key_to_proto};
 use weir_api::v1;
+use weir_policy::claim::Refusal;
 use weir_policy::ids::{PolicyKey, Str};
 use weir_policy::state::Change;
 
 use crate::index::{Index, Output};
 
+mod notices;
 mod write;
 
+pub use notices::{Announced, REPORTER};
 pub use write::{KIND, Writer, Writes};
 
 /// What an agent says of itself.
@@ -82,6 +85,8 @@ pub struct Progress {
     pub pending: BTreeMap<Str, bool>,
     /// How long nodes took, as far as that is known. Units: microseconds.
     pub took: Vec<(Str, u64)>,
+    /// The most flows that it has on a node, and that node.
+    pub flows: Option<(u32, Str)>,
 }
 
 impl Progress {
@@ -94,6 +99,11 @@ impl Progress {
         }
         if told.generation != self.generation {
             return;
+        }
+        if !told.flows_node.is_empty()
+            && self.flows.as_ref().is_none_or(|(most, _)| told.flows_max > *most)
+        {
+            self.flows = Some((told.flows_max, told.flows_node.as_str().into()));
         }
         for (position, took) in told.realized.iter().zip(&told.took_us) {
             let node = usize::try_from(*position).ok().and_then(|p| connected.get(p));
@@ -135,6 +145,8 @@ impl Progress {
 pub struct Page {
     pub revision: u64,
     pub policies: Vec<Progress>,
+    /// Addresses that workloads claim in vain; on the first page only.
+    pub refusals: Vec<Refusal>,
     /// This was the last one.
     pub last: bool,
 }
@@ -144,6 +156,15 @@ pub struct Page {
 pub struct Tracker {
     nodes: HashMap<u32, NodeProgress>,
     latencies: HashMap<PolicyKey, Latencies>,
+    most: HashMap<PolicyKey, Most>,
+}
+
+/// The node that told the most flows of a policy. Only that one is kept, because keeping all would be policies times
+/// nodes: when it tells fewer, its number counts until another tells more.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    node: u32,
+    flows: u32,
 }
 
 /// What is kept of one failure, and how many per policy: a hostile agent cannot make us keep more.
@@ -184,8 +205,12 @@ impl Tracker {
                 }
                 Change::RemovePolicy(key) if !index.has_policy(key) => {
                     self.latencies.remove(key);
+                    self.most.remove(key);
                 }
                 Change::RemovePolicy(key) => {
+                    if self.most.get(key).is_some_and(|most| delivery.nodes.contains(most.node)) {
+                        self.most.remove(key);
+                    }
                     if let Some(latencies) = self.latencies.get_mut(key) {
                         for node in &delivery.nodes {
                             latencies.by_node.remove(&node);
@@ -234,6 +259,10 @@ impl Tracker {
             // about another generation, or a policy that is not its affair
             if index.generation_on(&key, node) != Some(result.generation) {
                 continue;
+            }
+            let most = self.most.entry(key.clone()).or_insert(Most { node, flows: 0 });
+            if most.node == node || result.flows > most.flows {
+                *most = Most { node, flows: result.flows };
             }
             if result.realized {
                 progress.failures.remove(&key);
@@ -306,7 +335,8 @@ impl Tracker {
             })
             .collect();
         let last = policies.len() < limit;
-        Page { revision: index.revision(), policies, last }
+        let refusals = if from == 0 { index.refusals() } else { Vec::new() };
+        Page { revision: index.revision(), policies, refusals, last }
     }
 
     fn progress(
@@ -327,6 +357,7 @@ impl Tracker {
             failures: Vec::new(),
             pending: BTreeMap::new(),
             took: Vec::new(),
+            flows: self.most.get(key).map(|most| (most.flows, index.node_name(most.node).clone())),
         };
         for node in nodes {
             out.desired += 1;
@@ -378,6 +409,10 @@ impl Tracker {
                     continue;
                 };
                 told.generation = generation;
+                if let Some(most) = self.most.get(key).filter(|most| most.node == *node) {
+                    told.flows_max = most.flows;
+                    told.flows_node = index.node_name(*node).to_string();
+                }
                 let Some(progress) = self.nodes.get(node).filter(|p| p.has(key)) else {
                     continue;
                 };
@@ -454,6 +489,10 @@ impl Tracker {
             }
         }
         out.pending.sort();
+        if let Some(most) = self.most.get(key) {
+            out.flows_max = most.flows;
+            out.flows_node = index.node_name(most.node).to_string();
+        }
         if let Some(latencies) = self.latencies.get(key).filter(|l| l.generation == generation) {
             out.latencies_us = latencies.by_node.values().copied().collect();
         }

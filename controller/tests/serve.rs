@@ -476,6 +476,7 @@ async fn status_follows_acknowledgements() {
         generation: 2,
         realized: true,
         failures: Vec::new(),
+        flows: 7,
     };
     agent.realized(vec![result]).await;
     // the report and this question come on different connections
@@ -487,6 +488,7 @@ async fn status_follows_acknowledgements() {
         tokio::task::yield_now().await;
     };
     assert_eq!(status.policies[0].latencies_us.len(), 1);
+    assert_eq!((status.policies[0].flows_max, status.policies[0].flows_node.as_str()), (7, "n1"));
     let n1 = &status.nodes[0];
     assert_eq!((&*n1.name, n1.connected, n1.revision, n1.flows), ("n1", true, status.revision, 42));
     assert_eq!((&*n1.agent_version, &*n1.ovs_version), ("test", "3.1.0"));

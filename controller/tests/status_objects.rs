@@ -54,6 +54,7 @@ fn result(generation: i64, failures: &[&str]) -> v1::PolicyResult {
         generation,
         realized: failures.is_empty(),
         failures: failures.iter().map(|f| (*f).to_owned()).collect(),
+        flows: 4,
     }
 }
 
@@ -67,6 +68,7 @@ async fn lead(api: &FakeApi, rig: &Rig, peers: Option<Peers>) -> (watch::Sender<
         peers,
         pace: Duration::from_millis(5),
         writes: Arc::default(),
+        instance: "test".to_owned(),
     };
     (leads, spawn("status", writer.run()))
 }
@@ -93,15 +95,25 @@ async fn a_status_follows_its_policy() {
     );
     assert_eq!(status["nodes"], json!({"desired": 2, "realized": 0, "failed": []}));
     assert_eq!(status["selectedEndpoints"], 2);
+    assert_eq!(status["flowsPerNode"], Value::Null, "nobody has told any");
+    assert_eq!(status["warnings"], json!([]));
     assert_eq!(condition(&late, "Accepted")["reason"], "Valid");
     let message = condition(&late, "Realized")["message"].as_str().unwrap().to_owned();
     assert_eq!(message, "n1: not connected, n2: not connected");
     let none = api.wait("PolicyStatus shop/none", |s| reason(s) == "AllNodes").await;
     assert_eq!(none["status"]["nodes"]["desired"], 0);
+    let idle = json!([{
+        "code": "selects-nothing", "path": "spec.podSelector",
+        "text": "selects no pod and no workload",
+    }]);
+    assert_eq!(none["status"]["warnings"], idle);
+    assert_eq!(condition(&none, "Accepted")["status"], "True");
 
     let (n1, n2) = (synced(&rig, "n1").await, synced(&rig, "n2").await);
     n1.realized(vec![result(4, &[])]).await;
-    api.wait(DB, |s| reason(s) == "Pending" && s["status"]["nodes"]["realized"] == 1).await;
+    let one =
+        api.wait(DB, |s| reason(s) == "Pending" && s["status"]["nodes"]["realized"] == 1).await;
+    assert_eq!(one["status"]["flowsPerNode"], json!({"max": 4, "node": "n1"}));
     n2.realized(vec![result(4, &["ingress[0]: OFPFMFC_TABLE_FULL"])]).await;
     let failed = api.wait(DB, |s| reason(s) == "NodeFailed").await;
     let node = json!([{"node": "n2", "reason": "ingress[0]: OFPFMFC_TABLE_FULL"}]);
@@ -112,6 +124,12 @@ async fn a_status_follows_its_policy() {
     let done = api.wait(DB, |s| reason(s) == "AllNodes").await;
     assert_eq!(condition(&done, "Realized")["status"], "True");
     assert_eq!(condition(&done, "Realized")["observedGeneration"], 4);
+
+    let more = v1::PolicyResult { flows: 9, ..result(4, &[]) };
+    n2.realized(vec![more]).await;
+    api.wait(DB, |s| s["status"]["flowsPerNode"] == json!({"max": 9, "node": "n2"})).await;
+    n2.realized(vec![result(4, &[])]).await;
+    api.wait(DB, |s| s["status"]["flowsPerNode"] == json!({"max": 4, "node": "n2"})).await;
 
     // one that leads after us finds everything as it should be
     leads.send_replace(false);
@@ -132,6 +150,72 @@ async fn a_status_follows_its_policy() {
     assert!(api.get("PolicyStatus shop/none").is_some());
 }
 
+/// Reason, type and what it is about, of all events.
+fn said(api: &FakeApi) -> Vec<String> {
+    let mut out: Vec<String> = api
+        .all("events")
+        .iter()
+        .map(|e| {
+            let text = |pointer: &str| e.pointer(pointer).and_then(Value::as_str).unwrap_or("?");
+            assert_eq!(text("/reportingController"), weir_controller::status::REPORTER);
+            assert_eq!(e["reportingInstance"], "test");
+            let about = ["kind", "namespace", "name", "uid"];
+            let about = about.map(|f| text(&format!("/regarding/{f}")));
+            assert_eq!(e["metadata"]["namespace"], about[1]);
+            format!("{} {} {}: {}", text("/type"), text("/reason"), about.join(" "), text("/note"))
+        })
+        .collect();
+    out.sort();
+    out
+}
+
+#[tokio::test]
+async fn events_say_what_became_so_once() {
+    let api = FakeApi::start().await;
+    let mut rig = Rig::with(WORLD).await;
+    let (leads, _writer) = lead(&api, &rig, None).await;
+    api.wait(DB, |s| reason(s) == "NodesLate").await;
+    assert_eq!(said(&api), [""; 0], "a node that is away is no news of the policy's");
+    let (n1, n2) = (synced(&rig, "n1").await, synced(&rig, "n2").await);
+    n1.realized(vec![result(4, &[])]).await;
+    n2.realized(vec![result(4, &["ingress[0]: OFPFMFC_TABLE_FULL"])]).await;
+    let failed =
+        "Warning RealizationFailed NetworkPolicy shop db p1: n2: ingress[0]: OFPFMFC_TABLE_FULL";
+    api.until(|| said(&api) == [failed]).await;
+    n2.realized(vec![result(4, &[])]).await;
+    let realized = "Normal Realized NetworkPolicy shop db p1: in force on all 2 nodes that run a pod it selects";
+    api.until(|| said(&api).len() == 2 && said(&api)[0].starts_with(realized)).await;
+
+    // a workload that claims what a pod has
+    rig.apply("{kind: Workload, apiVersion: weir.io/v1alpha1, metadata: {namespace: shop, name: vm, uid: w1}, spec: {addresses: [10.0.1.1]}}").await;
+    let taken = "Warning AddressTaken Workload shop vm w1: spec.addresses[0]: 10.0.1.1 is an address of Pod shop/a, \
+        the workload does not have it";
+    api.until(|| said(&api).contains(&taken.to_owned())).await;
+
+    // who leads then says nothing of it again
+    leads.send_replace(false);
+    let (_leads, _second) = lead(&api, &rig, None).await;
+    api.wait_request("GET /apis/weir.io/v1alpha1/policystatuses", 2).await;
+    rig.apply("{kind: NetworkPolicy, metadata: {namespace: shop, name: new, uid: p3, generation: 1}, spec: {podSelector: {}}}").await;
+    api.wait("PolicyStatus shop/new", |s| !reason(s).is_empty()).await;
+    assert_eq!(said(&api).len(), 3);
+}
+
+/// One that cannot be written costs nothing else.
+#[tokio::test]
+async fn events_that_are_refused_hold_up_no_status() {
+    let api = FakeApi::start().await;
+    let rig = Rig::with(WORLD).await;
+    api.deny("/events");
+    let (_leads, _writer) = lead(&api, &rig, None).await;
+    let (n1, n2) = (synced(&rig, "n1").await, synced(&rig, "n2").await);
+    n1.realized(vec![result(4, &[])]).await;
+    n2.realized(vec![result(4, &["ingress[0]: no"])]).await;
+    api.wait_request("/events", 1).await;
+    n2.realized(vec![result(4, &[])]).await;
+    api.wait(DB, |s| reason(s) == "AllNodes").await;
+}
+
 #[tokio::test]
 async fn only_the_one_that_leads_writes_and_it_goes_on_after_trouble() {
     let api = FakeApi::start().await;
@@ -139,7 +223,15 @@ async fn only_the_one_that_leads_writes_and_it_goes_on_after_trouble() {
     let (leads, leading) = watch::channel(false);
     let (client, hub) = (api.client().await, rig.hub.clone());
     let pace = Duration::from_millis(5);
-    let writer = Writer { client, hub, leading, peers: None, pace, writes: Arc::default() };
+    let writer = Writer {
+        client,
+        hub,
+        leading,
+        peers: None,
+        pace,
+        writes: Arc::default(),
+        instance: "test".to_owned(),
+    };
     let _writer = spawn("status", writer.run());
     let _n1 = synced(&rig, "n1").await;
     assert_eq!(api.requests("policystatuses"), 0);
@@ -233,7 +325,8 @@ async fn one_that_cannot_be_written_holds_up_no_other() {
     let writes = Arc::new(Writes::default());
     let (client, hub) = (api.client().await, rig.hub.clone());
     let (pace, peers) = (Duration::from_millis(5), None);
-    let writer = Writer { client, hub, leading, peers, pace, writes: Arc::clone(&writes) };
+    let (writes_too, instance) = (Arc::clone(&writes), "test".to_owned());
+    let writer = Writer { client, hub, leading, peers, pace, writes: writes_too, instance };
     let _writer = spawn("status", writer.run());
     // the other one comes, whichever is first
     api.wait("PolicyStatus shop/none", |s| reason(s) == "AllNodes").await;

@@ -13,6 +13,7 @@ use crate::exit::Failure;
 use crate::names::Kind;
 use crate::out::Out;
 
+pub mod cluster;
 pub mod files;
 pub mod nodes;
 pub mod server;

@@ -62,6 +62,8 @@ impl Inspection for Controller {
             nodes_realized: realized,
             pending: if realized == 1 { Vec::new() } else { vec!["n1".into()] },
             latencies_us: vec![11_200; realized as usize],
+            flows_max: 9,
+            flows_node: "n1".into(),
             ..PolicyStatus::default()
         };
         let node = NodeStatus {
@@ -169,7 +171,7 @@ async fn status_of_all() {
     assert_eq!(exit, Exit::Yes);
     assert!(text.contains("n1    current      1841"), "{text}");
     assert!(
-        text.contains("shop       db    NP      4       1/1  11ms  11ms  Realized\n"),
+        text.contains("shop       db    NP      4       1/1  11ms  11ms           9  Realized\n"),
         "{text}"
     );
 
@@ -178,6 +180,7 @@ async fn status_of_all() {
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(exit, Exit::No);
     assert_eq!(value["policies"][0]["state"], "Realizing (n1)");
+    assert_eq!(value["policies"][0]["flowsPerNode"]["max"], 9);
     assert_eq!(value["nodes"][0]["flows"], 139);
 }
 
@@ -185,7 +188,7 @@ async fn status_of_all() {
 async fn policies_and_waiting_for_them() {
     let (exit, text, _) = ask(Controller::with(1), &["policy", "status", "-n", "shop"]).await;
     assert_eq!(exit, Exit::Yes);
-    let row = "shop       db    NP      4       1/1  11ms  11ms  Realized";
+    let row = "shop       db    NP      4       1/1  11ms  11ms           9  Realized";
     assert_eq!(text.lines().nth(1), Some(row), "{text}");
     let (exit, text, _) = ask(Controller::with(0), &["policy", "status", "-o", "json"]).await;
     assert_eq!(exit, Exit::No);

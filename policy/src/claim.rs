@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::ids::EndpointId;
+use crate::ids::{EndpointId, Str};
 use crate::world::{Kind, Pod, PodKey, World};
 
 /// What a pod or workload has to show for an address that others claim as well: of several claims the greatest has it.
@@ -42,6 +42,8 @@ impl Pod {
 pub struct Refusal {
     /// `Workload shop/db`.
     pub object: String,
+    /// Of the workload; empty where its source knows none.
+    pub uid: Str,
     /// `spec.addresses[0]`.
     pub field: String,
     pub address: IpAddr,
@@ -51,8 +53,8 @@ pub struct Refusal {
 
 impl Refusal {
     /// That of the `n`-th address of a workload.
-    pub fn new(workload: String, n: usize, address: IpAddr, owner: String) -> Self {
-        Self { object: workload, field: format!("spec.addresses[{n}]"), address, owner }
+    pub fn new(workload: String, uid: Str, n: usize, address: IpAddr, owner: String) -> Self {
+        Self { object: workload, uid, field: format!("spec.addresses[{n}]"), address, owner }
     }
 
     /// What it comes to, without object and field.
@@ -82,7 +84,7 @@ impl World {
                         _ => continue,
                     },
                 };
-                out.push(Refusal::new(workload.title(), n, *address, owner));
+                out.push(Refusal::new(workload.title(), workload.uid.clone(), n, *address, owner));
             }
         }
         out.sort();

@@ -3,15 +3,19 @@
 //! A number that some part of the program keeps anyway is read at scrape by a closure ([`Metrics::at_scrape`]); only what
 //! would be lost otherwise, durations above all, is recorded ([`Seconds`]). Names carry their base unit.
 
+mod table;
+
 use std::fmt;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+pub use table::markdown;
 
 /// Everything that one program tells.
 #[derive(Debug)]
@@ -36,6 +40,18 @@ impl Metrics {
     /// Tells of a recorded duration. The name is to end in `_seconds`.
     pub fn seconds(&mut self, name: &str, help: &str, seconds: &Seconds) {
         self.0.register(name, help, seconds.0.clone());
+    }
+
+    /// Tells of recorded durations that differ by one label.
+    pub fn seconds_by(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        members: impl IntoIterator<Item = (&'static str, Seconds)>,
+    ) {
+        let members = members.into_iter().collect();
+        self.0.register_collector(Box::new(SecondsBy { name, help, label, members }));
     }
 
     /// All of it, in the text format of OpenMetrics.
@@ -167,6 +183,26 @@ fn for_each<V: Into<f64>>(
     tell(values.iter().map(|(labels, value)| (&labels[..], *value)).collect());
 }
 
+#[derive(Debug)]
+struct SecondsBy {
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    members: Vec<(&'static str, Seconds)>,
+}
+
+impl Collector for SecondsBy {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = MetricType::Histogram;
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
+        for (value, seconds) in &self.members {
+            let labels = [(self.label, *value)];
+            seconds.0.encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 struct Scrape<F>(F);
 
 impl<F> fmt::Debug for Scrape<F> {
@@ -198,6 +234,9 @@ mod tests {
         let seconds = Seconds::default();
         metrics.seconds("weir_wait_seconds", "Waiting", &seconds);
         seconds.observe(Duration::from_millis(3));
+        let (good, bad) = (Seconds::default(), Seconds::default());
+        good.observe(Duration::from_secs(1));
+        metrics.seconds_by("weir_try_seconds", "Trying", "result", [("good", good), ("bad", bad)]);
         let text = metrics.encode();
         for line in [
             "weir_build_info{version=\"1.2.3\"} 1",
@@ -209,11 +248,25 @@ mod tests {
             "weir_wait_seconds_count 1",
             "weir_wait_seconds_bucket{le=\"0.0025\"} 0",
             "weir_wait_seconds_bucket{le=\"0.01\"} 1",
+            "weir_try_seconds_count{result=\"good\"} 1",
+            "weir_try_seconds_bucket{le=\"2.5\",result=\"good\"} 1",
+            "weir_try_seconds_count{result=\"bad\"} 0",
             "# EOF",
         ] {
             let there = text.lines().any(|l| l == line || l == format!("{line}.0"));
             assert!(there, "no {line:?} in\n{text}");
         }
         assert_eq!(text.matches("# TYPE weir_things").count(), 1);
+        assert_eq!(
+            markdown(&text),
+            "\
+| `weir_build_info` | gauge | version | The version that runs |
+| `weir_events_total` | counter | kind | Events |
+| `weir_revision` | gauge |  | The revision |
+| `weir_things` | gauge | kind | Things |
+| `weir_try_seconds` | histogram | result | Trying |
+| `weir_wait_seconds` | histogram |  | Waiting |
+"
+        );
     }
 }

@@ -83,6 +83,16 @@ impl<O: Clone + Ord + Hash> Cells<O> {
         self.cells.get(key).into_iter().flatten()
     }
 
+    /// The keys of the flows that an owner contributes to.
+    pub(super) fn keys(&self, owner: &O) -> impl Iterator<Item = &FlowKey> {
+        self.parts.get(owner).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// How many these are.
+    pub(super) fn count(&self, owner: &O) -> usize {
+        self.parts.get(owner).map_or(0, BTreeMap::len)
+    }
+
     /// The flow of a key: all its clauses, or the whole flow of the highest rank.
     fn sum(&self, key: &FlowKey) -> Option<FlowValue> {
         let mut clauses: BTreeMap<_, _> = BTreeMap::new();

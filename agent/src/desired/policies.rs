@@ -150,6 +150,12 @@ impl Policies {
         self.rules.iter()
     }
 
+    /// What the rules of a policy are stored under.
+    pub(super) fn rules_in(&self, policy: &PolicyKey) -> BTreeSet<ContentHash> {
+        let rules = self.policies.get(policy).into_iter().flat_map(|p| &p.rules);
+        rules.map(|r| r.rule.content()).collect()
+    }
+
     /// The rules that name a group as subject or peer.
     pub(super) fn rules_of(&self, group: GroupId) -> impl Iterator<Item = ContentHash> {
         self.by_group.get(&group).into_iter().flatten().copied()

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use rust_openflow::FlowCommand;
+use tokio::time::Instant;
 use weir_policy::ids::PolicyKey;
 
 use super::{Phase, Reconciler};
+use crate::mirror::FlowCounts;
 use crate::ports::Ports;
 use crate::seam::{Switch, Uplink};
 
@@ -14,14 +17,93 @@ use crate::seam::{Switch, Uplink};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub bundles: u64,
-    pub changes: u64,
+    pub changes: Changes,
     /// Bundles the switch refused because of a flow.
     pub refused: u64,
+    /// Bundles the switch refused as a whole.
+    pub rejected: u64,
+    /// Bundles of which nobody knows what became.
+    pub unanswered: u64,
     /// Flows of others that were removed.
     pub foreign: u64,
     /// Flows that the regular check repaired.
     pub drift: u64,
+    /// These, and flows of others that it found.
+    pub repaired: Drift,
+    /// What the last regular check found.
+    pub found: Drift,
 }
+
+/// Flows that are not as they should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    pub missing: u64,
+    pub altered: u64,
+    /// Ours, and not wanted any more.
+    pub stale: u64,
+    /// Not ours.
+    pub foreign: u64,
+}
+
+impl std::ops::AddAssign for Drift {
+    fn add_assign(&mut self, more: Self) {
+        self.missing += more.missing;
+        self.altered += more.altered;
+        self.stale += more.stale;
+        self.foreign += more.foreign;
+    }
+}
+
+/// What flows are changed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Policies or groups changed, and perhaps others with them.
+    Policy,
+    /// Endpoints, profiles or ports changed.
+    Endpoint,
+    /// A check found them otherwise.
+    Drift,
+    /// A connection or a state is new, or nobody knew what was in force.
+    Start,
+}
+
+impl Why {
+    pub const ALL: [Self; 4] = [Self::Policy, Self::Endpoint, Self::Drift, Self::Start];
+
+    /// As metrics have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Endpoint => "endpoint",
+            Self::Drift => "drift",
+            Self::Start => "start",
+        }
+    }
+}
+
+/// Flow changes, by what was done and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes([[u64; Why::ALL.len()]; 2]);
+
+impl Changes {
+    pub(super) fn add(&mut self, command: FlowCommand, why: Why) {
+        self.0[usize::from(command != FlowCommand::Add)][why as usize] += 1;
+    }
+
+    /// `add` (which replaces, too) and `delete`, each for every reason.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Why, u64)> {
+        let ops = ["add", "delete"].into_iter().zip(&self.0);
+        ops.flat_map(|(op, of)| Why::ALL.into_iter().map(move |why| (op, why, of[why as usize])))
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().flatten().sum()
+    }
+}
+
+/// Since when workload ports are there that do not carry anything yet.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals(BTreeMap<u32, Option<Instant>>);
 
 /// What the reconciler holds of the switch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +112,8 @@ pub struct SwitchOverview {
     /// `following`, `holding` or what is waited for.
     pub phase: String,
     pub flows: usize,
+    /// These, by table and owner.
+    pub by_owner: FlowCounts,
     pub ports_ready: usize,
     pub ports_closed: usize,
 }
@@ -54,6 +138,27 @@ pub struct Overview {
 }
 
 impl<S: Switch, U: Uplink> Reconciler<S, U> {
+    /// Takes the time from a port that comes to its flows in the switch. What was there before us is not counted.
+    pub(super) fn time_arrivals(&mut self) {
+        let Some(ports) = &self.ports else {
+            return;
+        };
+        self.arrivals.0.retain(|number, _| ports.workloads.contains_key(number));
+        let in_force = matches!(self.phase, Phase::Following) && !self.pending;
+        for number in ports.workloads.keys() {
+            let since = self.owned.then(Instant::now);
+            let waits = self.arrivals.0.entry(*number).or_insert(since);
+            let open = || self.desired.as_ref().is_some_and(|d| d.is_open(*number));
+            if in_force
+                && waits.is_some()
+                && open()
+                && let Some(since) = waits.take()
+            {
+                self.durations.endpoint_ready.observe(since.elapsed());
+            }
+        }
+    }
+
     pub(super) fn publish_overview(&self) {
         let (ports_ready, ports_closed) = self.port_counts();
         let phase = match (self.phase, &self.session, &self.ports) {
@@ -82,6 +187,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                 connected: self.session.is_some(),
                 phase,
                 flows: self.installed.len(),
+                by_owner: self.installed.counts().clone(),
                 ports_ready,
                 ports_closed,
             },
@@ -121,6 +227,9 @@ impl fmt::Display for Overview {
         writeln!(f, "bridge: {} {}", self.bridge, if s.connected { "connected" } else { "away" })?;
         writeln!(f, "phase: {}", s.phase)?;
         writeln!(f, "flows: {}", s.flows)?;
+        for (table, owner, flows) in s.by_owner.iter() {
+            writeln!(f, "flows in {table} of {owner}: {flows}")?;
+        }
         writeln!(f, "workload ports: {} open, {} closed", s.ports_ready, s.ports_closed)?;
         writeln!(f, "gateway ports: {}", list(&self.ports.gateways))?;
         writeln!(f, "uplink ports: {}", list(&self.ports.uplinks))?;
@@ -142,7 +251,11 @@ impl fmt::Display for Overview {
         writeln!(
             f,
             "since start: {} bundles, {} flow changes, {} refusals, {} foreign flows removed, {} flows repaired",
-            c.bundles, c.changes, c.refused, c.foreign, c.drift
+            c.bundles,
+            c.changes.total(),
+            c.refused,
+            c.foreign,
+            c.drift
         )
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct News {
     everything: bool,
     /// The failures last told.
     failures: BTreeMap<PolicyKey, Vec<String>>,
+    /// How many flows each policy was told to have.
+    flows: BTreeMap<PolicyKey, u32>,
     /// The last report, without results.
     last: Option<Report>,
 }
@@ -35,6 +37,7 @@ impl News {
 impl<S: Switch, U: Uplink> Reconciler<S, U> {
     /// Tells the controller and whoever looks what is in force now. Says nothing that was said before.
     pub(super) fn publish(&mut self) {
+        self.time_arrivals();
         self.publish_overview();
         // before the first word of a controller there is nobody to tell
         if self.stream == 0 {
@@ -107,7 +110,10 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         };
         let mut failures = self.desired.as_ref().map(|d| d.failures()).unwrap_or_default();
         for (key, (_, reason)) in &self.refusals.policies {
-            failures.entry(key.clone()).or_default().push(format!("not understood: {reason}"));
+            failures
+                .entry(key.clone())
+                .or_default()
+                .push(format!("{}{reason}", super::NOT_UNDERSTOOD));
         }
         let mut keys = std::mem::take(&mut self.news.policies);
         if std::mem::take(&mut self.news.everything) {
@@ -120,15 +126,26 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
                 one.iter().filter(|(k, v)| other.get(*k) != Some(*v)).map(|(k, _)| k.clone()),
             );
         }
-        keys.into_iter()
-            .filter_map(|key| {
-                let refused = self.refusals.policies.get(&key).map(|(generation, _)| *generation);
-                let generation =
-                    refused.or_else(|| state.policies.get(&key).map(|p| p.generation))?;
-                let failures = failures.remove(&key).unwrap_or_default();
-                Some((key, Outcome { generation, failures }))
-            })
-            .collect()
+        let recounted = self.desired.as_mut().map(|d| d.take_recounted()).unwrap_or_default();
+        let flows_of = |key: &PolicyKey| {
+            let flows = self.desired.as_ref().map_or(0, |d| d.flows_of(key));
+            u32::try_from(flows).unwrap_or(u32::MAX)
+        };
+        keys.extend(recounted.into_iter().filter(|k| self.news.flows.get(k) != Some(&flows_of(k))));
+        let mut out = BTreeMap::new();
+        for key in keys {
+            let refused = self.refusals.policies.get(&key).map(|(generation, _)| *generation);
+            let known = || state.policies.get(&key).map(|p| p.generation);
+            let Some(generation) = refused.or_else(known) else {
+                self.news.flows.remove(&key);
+                continue;
+            };
+            let failures = failures.remove(&key).unwrap_or_default();
+            let flows = flows_of(&key);
+            self.news.flows.insert(key.clone(), flows);
+            out.insert(key, Outcome { generation, failures, flows });
+        }
+        out
     }
 
     /// Failures last told, for people.

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use rust_openflow::{FlowMod, FlowStats};
+use rust_openflow::{FlowCommand, FlowMod, FlowStats};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 use weir_policy::ids::RuleId;
 
+use super::overview::{Drift, Why};
 use super::{Cause, Phase, Reconciler, SYMBOLS_DELAY};
 use crate::classes::numbers_from;
 use crate::desired::Desired;
 use crate::diff::{diff, diff_keys};
 use crate::flow::{FlowKey, FlowTable, FlowValue};
+use crate::mirror::Mirror;
 use crate::pipeline::cookie::Cookie;
 use crate::seam::{CommitError, Switch, SwitchError, Uplink, chain};
 
@@ -63,7 +65,7 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
     pub(super) async fn compare(&mut self, session: &S, cause: Cause) -> Result<(), Trouble> {
         let started = Instant::now();
         let dump = session.dump().await?;
-        self.installed = table(&dump);
+        self.installed = Mirror::new(table(&dump));
         let ports = self.ports.clone().unwrap_or_default();
         let mut desired = match self.desired.take() {
             Some(desired) => desired,
@@ -90,8 +92,12 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         self.desired = Some(desired);
         self.count(cause, &difference, &dump);
         if !difference.is_empty() {
-            self.send(session, Extent::Everything).await?;
-            self.installed = table(&session.dump().await?);
+            let why = match cause {
+                Cause::Drift | Cause::FailMode => Why::Drift,
+                Cause::Connected | Cause::State | Cause::Datapath | Cause::Doubt => Why::Start,
+            };
+            self.send(session, Extent::Everything, why).await?;
+            self.installed = Mirror::new(table(&session.dump().await?));
             let left = self.difference();
             if let Some(first) = left.first() {
                 return Err(Trouble::ReadBack { flows: left.len(), first: first.to_string() });
@@ -126,14 +132,16 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
         let ports = self.ports.clone().unwrap_or_default();
         let keys = desired.update(self.state.as_ref(), &touched, &ports);
         self.news.touched(&touched.policies);
-        self.send(session, Extent::Keys(keys)).await?;
+        let of_policy = !touched.policies.is_empty() || !touched.groups.is_empty();
+        let why = if of_policy { Why::Policy } else { Why::Endpoint };
+        self.send(session, Extent::Keys(keys), why).await?;
         self.pending = false;
         self.symbols_due.get_or_insert_with(|| Instant::now() + SYMBOLS_DELAY);
         Ok(())
     }
 
     /// One bundle, and another without the rules at fault for each one that is refused. Keeps the mirror.
-    async fn send(&mut self, session: &S, mut extent: Extent) -> Result<(), Trouble> {
+    async fn send(&mut self, session: &S, mut extent: Extent, why: Why) -> Result<(), Trouble> {
         let mut left_out: BTreeSet<RuleId> = BTreeSet::new();
         loop {
             let Some(desired) = &mut self.desired else {
@@ -148,18 +156,27 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             }
             let start = Instant::now();
             let committed = session.commit(Arc::clone(&changes)).await;
-            self.bundles.observe(start.elapsed());
+            let took = if committed.is_ok() {
+                &self.durations.bundles
+            } else {
+                &self.durations.failed_bundles
+            };
+            took.observe(start.elapsed());
             let (index, reason) = match committed {
                 Ok(()) => {
                     self.counters.bundles += 1;
-                    self.counters.changes += changes.len() as u64;
                     for change in changes.iter() {
+                        self.counters.changes.add(change.command, why);
                         mirror(&mut self.installed, desired.flows(), change);
                     }
                     return Ok(());
                 }
-                Err(CommitError::Unknown(lost)) => return Err(lost.into()),
+                Err(CommitError::Unknown(lost)) => {
+                    self.counters.unanswered += 1;
+                    return Err(lost.into());
+                }
                 Err(CommitError::Rejected { reason }) => {
+                    self.counters.rejected += 1;
                     let flow = format!("a bundle of {} changes", changes.len());
                     return Err(Trouble::Refused { flow, reason });
                 }
@@ -195,13 +212,28 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
     fn count(&mut self, cause: Cause, difference: &[FlowMod], dump: &[FlowStats]) {
         let foreign: Vec<&FlowStats> = dump.iter().filter(|f| !Cookie::is_ours(f.cookie)).collect();
         self.counters.foreign += foreign.len() as u64;
+        let checked = matches!(cause, Cause::Drift | Cause::FailMode);
+        if checked {
+            let mut found = Drift { foreign: foreign.len() as u64, ..Drift::default() };
+            for change in difference {
+                let there = self.installed.get(&key(change));
+                match (change.command, there) {
+                    (FlowCommand::Add, None) => found.missing += 1,
+                    (FlowCommand::Add, Some(_)) => found.altered += 1,
+                    (_, Some(flow)) if !Cookie::is_ours(flow.cookie) => {}
+                    _ => found.stale += 1,
+                }
+            }
+            self.counters.found = found;
+            self.counters.repaired += found;
+        }
         for flow in foreign.iter().take(SHOWN) {
             warn!(%flow, "a flow that is not ours is removed");
         }
         if foreign.len() > SHOWN {
             warn!(more = foreign.len() - SHOWN, "flows that are not ours are removed");
         }
-        if matches!(cause, Cause::Drift | Cause::FailMode) && !difference.is_empty() {
+        if checked && !difference.is_empty() {
             self.counters.drift += difference.len() as u64;
             for change in difference.iter().take(SHOWN) {
                 warn!(%change, "the bridge is not as it was left; repaired");
@@ -238,12 +270,12 @@ fn key(change: &FlowMod) -> FlowKey {
 }
 
 /// Does to the mirror what the switch did. A change whose flow is not wanted is a deletion.
-fn mirror(installed: &mut FlowTable, wanted: &FlowTable, change: &FlowMod) {
+fn mirror(installed: &mut Mirror, wanted: &FlowTable, change: &FlowMod) {
     let key = key(change);
     match wanted.get(&key) {
         Some(value) => installed.insert(key, value.clone()),
         None => installed.remove(&key),
-    };
+    }
 }
 
 /// The bridge has a flow of ours that the base does not: some state caused it.

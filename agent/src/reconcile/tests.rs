@@ -7,7 +7,8 @@ use weir_policy::state::Change;
 
 use super::*;
 use crate::diff::diff;
-use crate::flow::{FlowKey, FlowValue};
+use crate::flow::{FlowKey, FlowTable, FlowValue};
+use crate::pipeline::cookie::{Cookie, Kind};
 use rig::{
     Answer, FakeSwitch, Rig, RigConfig, endpoint, peers, picture, policy_state, rule_id,
     two_policies,
@@ -51,6 +52,12 @@ async fn a_state_becomes_flows_and_is_verified_and_acknowledged() {
     assert_eq!((switch.dumps(), switch.commits().len()), (2, 1));
     assert_eq!(report.results.len(), policy_state().policies.len());
     assert!(report.results.values().all(|o| o.failures.is_empty() && o.generation == 1));
+    let table = switch.table();
+    let rules = table.values().filter(|v| {
+        Cookie::read(v.cookie).is_some_and(|c| matches!(c.kind, Kind::Allow | Kind::Clause))
+    });
+    let told: u32 = report.results.values().map(|o| o.flows).sum();
+    assert_eq!(told as usize, rules.count(), "flows of the only policy");
     assert_eq!((report.ports_ready, report.ports_closed), (1, 1));
     assert_eq!(report.flows as usize, switch.table().len());
     assert!(rig.ready.is_ready(), "{:?}", rig.ready.report());
@@ -392,6 +399,16 @@ async fn drift_is_found_repaired_and_counted() {
     tokio::time::advance(rig::DRIFT).await;
     let seen = rig.overview(|o| o.counters.drift > 0).await;
     assert_eq!((seen.counters.drift, seen.counters.foreign), (3, 1));
+    let found = Drift { missing: 1, altered: 1, stale: 0, foreign: 1 };
+    assert_eq!((seen.counters.found, seen.counters.repaired), (found, found));
+    let by_drift: u64 =
+        seen.counters.changes.iter().filter(|(_, why, _)| *why == Why::Drift).map(|c| c.2).sum();
+    assert_eq!(by_drift, 3);
+    tokio::time::advance(rig::DRIFT).await;
+    rig.settle().await;
+    // nothing the next time
+    let seen = rig.overview(|o| o.counters.found == Drift::default()).await;
+    assert_eq!(seen.counters.repaired, found);
     assert_eq!(switch.table(), full);
 }
 

@@ -21,6 +21,8 @@ pub struct Outcome {
     pub generation: i64,
     /// Empty = realised.
     pub failures: Vec<String>,
+    /// Flows that have a part in its rules.
+    pub flows: u32,
 }
 
 /// What the switch has of what the controller said.
@@ -104,6 +106,7 @@ fn messages(report: Report) -> Vec<v1::AgentMessage> {
             generation: outcome.generation,
             realized: outcome.failures.is_empty(),
             failures: cut(outcome.failures),
+            flows: outcome.flows,
         })
         .collect();
     let mut out = Vec::new();
@@ -156,7 +159,7 @@ mod tests {
             .into_iter()
             .map(|(n, generation)| {
                 let key = PolicyKey::network_policy("shop", &format!("p{n}"));
-                (key, Outcome { generation, failures: Vec::new() })
+                (key, Outcome { generation, ..Outcome::default() })
             })
             .collect();
         Report { stream, revision, results, ..Report::default() }

@@ -148,7 +148,8 @@ async fn reports_go_to_the_stream_they_are_about() {
     let (mut controller, mut agent) = pair().await;
     let report = |stream, revision, name: &str| {
         let key = PolicyKey::network_policy("shop", name);
-        let outcome = Outcome { generation: 3, failures: vec!["ingress[0]: no".to_owned()] };
+        let failures = vec!["ingress[0]: no".to_owned()];
+        let outcome = Outcome { generation: 3, failures, flows: 4 };
         Report {
             stream,
             revision,

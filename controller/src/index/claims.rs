@@ -183,6 +183,11 @@ impl Index {
         self.refusals_of(&self.claims.refused)
     }
 
+    /// Workloads that do not have all addresses which they claim.
+    pub fn refused(&self) -> usize {
+        self.claims.refused.len()
+    }
+
     fn refusals_of<'a>(&self, workloads: impl IntoIterator<Item = &'a u32>) -> Vec<Refusal> {
         let mut out = Vec::new();
         for number in workloads {
@@ -199,7 +204,7 @@ impl Index {
                         .and_then(|pod| self.pods[pod].as_ref())
                         .map_or_else(String::new, |pod| pod.title()),
                 };
-                out.push(Refusal::new(workload.title(), n, *address, owner));
+                out.push(Refusal::new(workload.title(), workload.uid.clone(), n, *address, owner));
             }
         }
         out.sort();

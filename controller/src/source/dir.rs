@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use weir_runtime::backoff::Backoff;
 use weir_runtime::ready::Gate;
 
-use super::{Closed, Feed, Warning};
+use super::{Closed, Code, Feed, Warning};
 use crate::event::Event;
 
 mod generation;
@@ -72,6 +72,7 @@ impl DirError {
         };
         let colon = if cause.is_empty() { "" } else { ": " };
         Warning {
+            code: Code::Unreadable,
             object: path.display().to_string(),
             field: String::new(),
             message: format!("{self}{colon}{cause}"),

@@ -13,7 +13,7 @@ use kube::Client;
 use tokio::time::Instant;
 use weir_runtime::ready::Gate;
 
-use super::{Closed, Feed, Warning};
+use super::{Closed, Code, Feed, Warning};
 use crate::event::Event;
 
 mod follow;
@@ -145,8 +145,12 @@ impl Source {
             // it works again, and whatever was missed has been told by now
             Ok(Seen::Alive) => out.news = problem.take().is_some(),
             Err(message) => {
-                let warning =
-                    Warning { object: kind.kind().to_owned(), field: String::new(), message };
+                let warning = Warning {
+                    code: Code::KindUnavailable,
+                    object: kind.kind().to_owned(),
+                    field: String::new(),
+                    message,
+                };
                 if problem.as_ref() != Some(&warning) {
                     tracing::warn!(kind = kind.kind(), "{}", warning.message);
                     *problem = Some(warning);

@@ -77,6 +77,7 @@ impl Rig {
             generation: *generation,
             realized: failure.is_empty(),
             failures: vec![(*failure).to_owned()],
+            flows: 3,
         });
         let report =
             v1::Realized { revision, results: results.collect(), ..v1::Realized::default() };

@@ -5,7 +5,7 @@
 //! API server is asked for at most [`WRITES`] things at once. An object that cannot be written is tried again later and
 //! later, and holds up no other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,13 +21,15 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use weir_policy::claim::Refusal;
 use weir_policy::ids::PolicyKey;
 use weir_runtime::backoff::Backoff;
 
 use super::Progress;
+use super::notices::{self, Announced, Budget, Notice};
 use crate::peers::Peers;
 use crate::publish::{Counters, Handle, HubGone};
-use crate::source::Warning;
+use crate::source::{Code, Warning};
 
 /// The kind of the objects; weir.io/v1alpha1.
 pub const KIND: &str = "PolicyStatus";
@@ -58,6 +60,8 @@ pub struct Writer {
     /// Between two walks. 1 s.
     pub pace: Duration,
     pub writes: Arc<Writes>,
+    /// Who we are, for events.
+    pub instance: String,
 }
 
 /// How writing goes.
@@ -67,6 +71,10 @@ pub struct Writes {
     pub failed: AtomicU64,
     /// Objects that wait for another try.
     pub waiting: AtomicU64,
+    /// Events about objects.
+    pub announced: Arc<Announced>,
+    /// Policies that select nothing, after the last walk to the end.
+    pub idle: AtomicU64,
     /// Policies by state, after the last walk to the end; absent while this replica does not lead.
     states: Mutex<Option<BTreeMap<&'static str, u64>>>,
 }
@@ -77,7 +85,7 @@ impl Writes {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_states(&self, states: Option<BTreeMap<&'static str, u64>>) {
+    pub(crate) fn set_states(&self, states: Option<BTreeMap<&'static str, u64>>) {
         *self.states.lock().unwrap_or_else(PoisonError::into_inner) = states;
     }
 }
@@ -117,6 +125,9 @@ struct Failing {
 struct Memory {
     written: HashMap<PolicyKey, Written>,
     failing: HashMap<PolicyKey, Failing>,
+    /// Addresses that workloads claim in vain, as far as it was said.
+    refusals: BTreeSet<Refusal>,
+    budget: Budget,
 }
 
 impl Memory {
@@ -194,7 +205,7 @@ impl Writer {
 
     /// Until the API server is unwell.
     async fn lead(&self, backoff: &mut Backoff) -> Result<(), WriteError> {
-        let mut memory = Memory { written: self.list().await?, failing: HashMap::new() };
+        let mut memory = Memory { written: self.list().await?, ..Memory::default() };
         let mut before = None;
         loop {
             let mark = self.mark().await;
@@ -243,8 +254,16 @@ impl Writer {
         let mut seen = HashSet::new();
         let mut states = BTreeMap::new();
         let mut unwell = 0;
-        for page in 0.. {
-            let mut page = self.hub.policies(page * PAGE, PAGE).await?;
+        let mut idle = 0;
+        for number in 0.. {
+            let mut page = self.hub.policies(number * PAGE, PAGE).await?;
+            if number == 0 {
+                let now: BTreeSet<Refusal> = page.refusals.drain(..).collect();
+                let news = now.difference(&memory.refusals).filter_map(Notice::of_refusal);
+                let news = news.collect();
+                memory.refusals = now;
+                self.say(memory, news).await;
+            }
             if let Some(peers) = &self.peers {
                 peers.complete(&mut page.policies).await;
             }
@@ -256,6 +275,7 @@ impl Writer {
                 let title = format!("NetworkPolicy {}", progress.key);
                 let warnings = by_policy.get(title.as_str()).map_or(&[][..], Vec::as_slice);
                 let before = memory.written.get(&progress.key);
+                idle += u64::from(progress.selected == 0);
                 let essence = essence(&progress, warnings);
                 *states.entry(state(&essence)).or_insert(0) += 1;
                 if before.is_some_and(|b| b.essence == essence && *b.owner == *progress.uid) {
@@ -274,21 +294,28 @@ impl Writer {
                 write.map(|written| (key, written))
             });
             let mut writes = stream::iter(writes).buffer_unordered(WRITES);
+            let mut news = Vec::new();
             while let Some((key, result)) = writes.next().await {
                 match result {
                     Ok(new) => {
                         unwell = 0;
                         memory.failing.remove(&key);
+                        // one of another owner is of an earlier policy of this name
+                        let old = memory.written.get(&key).filter(|old| old.owner == new.owner);
+                        let old = old.map(|old| &old.essence);
+                        news.extend(Notice::of_policy(&key, &new.owner, old, &new.essence));
                         memory.written.insert(key, new);
                     }
                     Err(error) => unwell = self.failed(memory, key, error, unwell)?,
                 }
             }
+            self.say(memory, news).await;
             if page.last {
                 break;
             }
         }
         self.writes.set_states(Some(states));
+        self.writes.idle.store(idle, Ordering::Relaxed);
         let unseen = memory.written.keys().filter(|key| !seen.contains(*key)).cloned().collect();
         memory.failing.retain(|key, _| seen.contains(key) || memory.written.contains_key(key));
         // the walk passes over one where others went meanwhile
@@ -306,6 +333,11 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    async fn say(&self, memory: &mut Memory, notices: Vec<Notice>) {
+        let counts = &self.writes.announced;
+        notices::say(&self.client, &self.instance, &mut memory.budget, counts, notices).await;
     }
 
     /// One could not be written. Gives how many failures in a row are none of the object's.
@@ -462,7 +494,9 @@ impl Written {
         if let Some(fields) = status.as_object_mut() {
             fields.remove("revision");
             // absent and null are the same to the API server
-            fields.entry("latency").or_insert(Value::Null);
+            for optional in ["latency", "flowsPerNode"] {
+                fields.entry(optional).or_insert(Value::Null);
+            }
         }
         Self { essence: status, owner, uid, since }
     }
@@ -526,8 +560,16 @@ fn essence(progress: &Progress, warnings: &[&Warning]) -> Value {
             "slowest": {"node": &*l.slowest.0, "took": took(l.slowest.1)},
         })
     });
-    let warnings: Vec<Value> =
-        warnings.iter().map(|w| json!({"path": w.field, "text": w.message})).collect();
+    let mut warnings: Vec<Value> = warnings
+        .iter()
+        .map(|w| json!({"code": w.code.as_str(), "path": w.field, "text": w.message}))
+        .collect();
+    if progress.selected == 0 {
+        let text = "selects no pod and no workload";
+        let code = Code::SelectsNothing.as_str();
+        warnings.push(json!({"code": code, "path": "spec.podSelector", "text": text}));
+    }
+    let flows = progress.flows.as_ref().map(|(max, node)| json!({"max": max, "node": &**node}));
     json!({
         "policy": {
             "kind": "NetworkPolicy", "uid": &*progress.uid, "observedGeneration": generation,
@@ -535,6 +577,7 @@ fn essence(progress: &Progress, warnings: &[&Warning]) -> Value {
         "nodes": {"desired": desired, "realized": realized, "failed": failures},
         "latency": latency,
         "selectedEndpoints": progress.selected,
+        "flowsPerNode": flows,
         "conditions": [accepted, condition("Realized", status, reason, &message, *generation)],
         "warnings": warnings,
     })

@@ -172,6 +172,28 @@ impl FakeApi {
         state.objects.get(&place_of(&object)).cloned()
     }
 
+    /// All objects of a resource.
+    pub(crate) fn all(&self, resource: &str) -> Vec<Value> {
+        let state = self.shared.state.lock().unwrap();
+        let of = state.objects.iter().filter(|(place, _)| place.resource == resource);
+        of.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Waits until something is so, looking after each request.
+    pub(crate) async fn until(&self, so: impl Fn() -> bool) {
+        let mut moved = self.shared.moved.subscribe();
+        let seen = async {
+            loop {
+                moved.borrow_and_update();
+                if so() {
+                    return;
+                }
+                moved.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(crate::PATIENCE, seen).await.expect("it does not come to be so");
+    }
+
     /// Waits until an object is as wanted, and gives it.
     pub(crate) async fn wait(&self, title: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut moved = self.shared.moved.subscribe();
@@ -280,6 +302,7 @@ fn place_of(object: &Value) -> Place {
         "ConfigMap" => ("api/v1", "configmaps"),
         "NetworkPolicy" => ("apis/networking.k8s.io/v1", "networkpolicies"),
         "Lease" => ("apis/coordination.k8s.io/v1", "leases"),
+        "Event" => ("apis/events.k8s.io/v1", "events"),
         "PolicyStatus" => ("apis/weir.io/v1alpha1", "policystatuses"),
         "Workload" => ("apis/weir.io/v1alpha1", "workloads"),
         other => panic!("{other:?} is not known here"),

@@ -20,12 +20,37 @@ pub enum PolicyCommand {
     Wait(PolicyWaitArgs),
 }
 
+const WHERE: &str = "Asks a controller where --server names one, else the API server of --kubeconfig, KUBECONFIG,\n\
+    ~/.kube/config, or of the pod it runs in.";
+
+/// A cluster, where no controller is named.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ClusterArgs {
+    /// The kubeconfig, instead of KUBECONFIG and ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// A context of the kubeconfig, instead of its current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+impl ClusterArgs {
+    /// Somebody asked for a cluster, whatever the environment says of controllers.
+    pub fn is_named(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+}
+
 /// How far each policy is in force, and how long that took.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    weirctl policy status -n shop --server weir.example.org:9443\n  \
-    weirctl policy status -A -o json\n\n\
-    Exit codes: 0 every policy is in force, 1 one is not (yet), 2 bad usage, 4 no answer")]
+#[command(before_help = WHERE, after_help = "Examples:\n  \
+    weirctl policy status -n shop\n  \
+    weirctl policy status -A -o json --context production\n  \
+    weirctl policy status -n shop --server weir.example.org:9443\n\n\
+    Exit codes: 0 every policy is in force, 1 one is not (yet), 2 bad usage or no cluster named,\n\
+    4 no answer")]
 pub struct PolicyStatusArgs {
     /// Only this namespace.
     #[arg(short, long, value_name = "NS", conflicts_with = "all_namespaces")]
@@ -39,27 +64,37 @@ pub struct PolicyStatusArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: StatusFormat,
 
+    /// The table without its heads.
+    #[arg(long)]
+    pub no_headers: bool,
+
     #[command(flatten)]
     pub server: ServerArgs,
+
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// Waits until policies are in force on every node that runs a pod they select.
 #[derive(Debug, Args)]
 #[command(
+    before_help = WHERE,
     after_help = "Names: [np/]NAME. With -f, the policies of these manifests as they stand there.\n\n\
     Examples:\n  \
-    weirctl policy wait np/db-from-api -n shop --timeout 30s --server weir.example.org:9443\n  \
-    weirctl policy wait -f manifests/\n\n\
-    Exit codes: 0 in force, 1 not in time or refused by a switch, 2 bad usage or input, 4 no answer"
+    weirctl policy wait np/db-from-api -n shop --timeout 30s\n  \
+    weirctl policy wait -f manifests/\n  \
+    weirctl policy wait db-from-api -n shop --server weir.example.org:9443\n\n\
+    Exit codes: 0 in force, 1 not in time or refused by a switch, 2 bad usage or input, or no\n\
+    cluster named, 4 no answer"
 )]
 pub struct PolicyWaitArgs {
     /// [np/]NAME, several if need be.
     #[arg(value_name = "POLICY", required_unless_present = "files", value_parser = name)]
     pub policies: Vec<String>,
 
-    /// The namespace of policies named.
-    #[arg(short, long, value_name = "NS", default_value = "default")]
-    pub namespace: String,
+    /// The namespace of policies named [default: that of the context, else default].
+    #[arg(short, long, value_name = "NS")]
+    pub namespace: Option<String>,
 
     /// Manifests: a file, a directory, or - for stdin. Repeatable.
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
@@ -75,6 +110,9 @@ pub struct PolicyWaitArgs {
 
     #[command(flatten)]
     pub server: ServerArgs,
+
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 fn name(text: &str) -> Result<String, String> {

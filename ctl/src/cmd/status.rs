@@ -94,6 +94,14 @@ fn late(pending: &[String], nodes: &[NodeStatus]) -> String {
     all.join(", ")
 }
 
+/// The most flows on one node, if any node told.
+fn flows_per_node(p: &PolicyStatus) -> Value {
+    match p.flows_node.as_str() {
+        "" => Value::Null,
+        node => json!({"max": p.flows_max, "node": node}),
+    }
+}
+
 pub(crate) fn data(status: &StatusReply) -> Value {
     let nodes: Vec<Value> = status
         .nodes
@@ -121,6 +129,7 @@ pub(crate) fn data(status: &StatusReply) -> Value {
                           "failed": failures, "pending": p.pending},
                 "latencyUs": {"p50": percentile(&p.latencies_us, 50),
                               "p99": percentile(&p.latencies_us, 99)},
+                "flowsPerNode": flows_per_node(p),
                 "state": state(p, &status.nodes),
             })
         })
@@ -128,7 +137,9 @@ pub(crate) fn data(status: &StatusReply) -> Value {
     let warnings: Vec<Value> = status
         .warnings
         .iter()
-        .map(|w| json!({"object": w.object, "field": w.field, "message": w.message}))
+        .map(
+            |w| json!({"code": w.code, "object": w.object, "field": w.field, "message": w.message}),
+        )
         .collect();
     json!({
         "apiVersion": API_VERSION, "kind": "Status", "revision": status.revision,

@@ -2,10 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_api::v1::{NodeStatus, PolicyStatus, StatusReply};
+use weir_api::v1::{NodeStatus, StatusReply};
 
 use super::columns::{columns, thousands};
-use crate::cmd::status::{percentile, state};
+use crate::cmd::policy::Row;
 
 pub(crate) fn text(status: &StatusReply) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -30,23 +30,51 @@ fn at(status: &StatusReply, now: i64) -> String {
         }
     }
     out.push('\n');
-    out.push_str(&policies(status));
+    let rows: Vec<Row> = status.policies.iter().map(|p| Row::told(p, &status.nodes)).collect();
+    out.push_str(&policies(&rows, true));
     if !status.warnings.is_empty() {
         out.push('\n');
     }
     for w in &status.warnings {
         let field = if w.field.is_empty() { String::new() } else { format!(" {}", w.field) };
-        out.push_str(&format!("warning  {}{field}: {}\n", w.object, w.message));
+        // a controller of an earlier version tells none
+        let code = if w.code.is_empty() { String::new() } else { format!(" ({})", w.code) };
+        out.push_str(&format!("warning  {}{field}: {}{code}\n", w.object, w.message));
     }
     out
 }
 
-/// The table of policies.
-pub(crate) fn policies(status: &StatusReply) -> String {
-    let rows: Vec<Vec<String>> = status.policies.iter().map(|p| policy(p, &status.nodes)).collect();
-    let heads = ["NAMESPACE", "NAME", "KIND", "GEN", "REALIZED", "P50", "P99", "STATE"];
-    let right = [false, false, false, true, true, true, true, false];
-    columns(&heads, &rows, &right)
+/// The table of policies. Where nobody told the age of any, it has no column.
+pub(crate) fn policies(rows: &[Row], headers: bool) -> String {
+    let aged = rows.iter().any(|row| row.age_ms.is_some());
+    let mut heads =
+        vec!["NAMESPACE", "NAME", "KIND", "GEN", "REALIZED", "P50", "P99", "FLOWS/NODE", "STATE"];
+    let mut right = vec![false, false, false, true, true, true, true, true, false];
+    if aged {
+        heads.insert(heads.len() - 1, "AGE");
+        right.insert(right.len() - 1, true);
+    }
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row, aged)).collect();
+    columns(if headers { &heads } else { &[] }, &cells, &right)
+}
+
+fn cells(row: &Row, aged: bool) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let mut out = vec![
+        row.namespace.clone(),
+        row.name.clone(),
+        "NP".to_owned(),
+        row.generation.to_string(),
+        format!("{}/{}", row.realized, row.desired),
+        or_dash(row.p50.clone()),
+        or_dash(row.p99.clone()),
+        or_dash(row.flows.map(|n| thousands(usize::try_from(n).unwrap_or(usize::MAX)))),
+    ];
+    if aged {
+        out.push(or_dash(row.age_ms.map(age)));
+    }
+    out.push(row.state.clone());
+    out
 }
 
 fn node(n: &NodeStatus, status: &StatusReply, now: i64) -> Vec<String> {
@@ -76,24 +104,8 @@ fn node(n: &NodeStatus, status: &StatusReply, now: i64) -> Vec<String> {
     ]
 }
 
-fn policy(p: &PolicyStatus, nodes: &[NodeStatus]) -> Vec<String> {
-    let key = p.policy.clone().unwrap_or_default();
-    let latency =
-        |percent| percentile(&p.latencies_us, percent).map_or_else(|| "-".to_owned(), milliseconds);
-    vec![
-        key.namespace,
-        key.name,
-        "NP".to_owned(),
-        p.generation.to_string(),
-        format!("{}/{}", p.nodes_realized, p.nodes_desired),
-        latency(50),
-        latency(99),
-        state(p, nodes),
-    ]
-}
-
 /// Units: microseconds.
-fn milliseconds(us: u64) -> String {
+pub(crate) fn milliseconds(us: u64) -> String {
     match us {
         0..10_000 => format!("{}.{}ms", us / 1000, us % 1000 / 100),
         _ => format!("{}ms", us / 1000),
@@ -113,7 +125,7 @@ pub(super) fn age(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use weir_api::v1::{PolicyFailure, PolicyKey, Warning};
+    use weir_api::v1::{PolicyFailure, PolicyKey, PolicyStatus, Warning};
 
     use super::*;
 
@@ -163,7 +175,11 @@ mod tests {
                 },
             ],
             policies: vec![
-                policy("db-from-api", 2, 2, &[11_000, 19_400]),
+                PolicyStatus {
+                    flows_max: 1204,
+                    flows_node: "n5".into(),
+                    ..policy("db-from-api", 2, 2, &[11_000, 19_400])
+                },
                 late,
                 failed,
                 policy("old-batch", 0, 0, &[]),
@@ -172,6 +188,7 @@ mod tests {
                 object: "NetworkPolicy shop/legacy".into(),
                 field: "spec.ingress[0].from[1].ipBlock.cidr".into(),
                 message: "not a CIDR: this peer matches nothing".into(),
+                code: "invalid-field".into(),
             }],
         };
         assert_eq!(
@@ -184,13 +201,13 @@ n5    current      1841       15s  1,204  3 open            3.1.0  0.1.0
 n7    away         1779       15s  1,204  3 open, 1 closed  3.1.0  0.1.0
 gap      n7: no SCTP ports in its connection tracking
 
-NAMESPACE  NAME         KIND  GEN  REALIZED    P50   P99  STATE
-shop       db-from-api  NP      4       2/2   11ms  19ms  Realized
-shop       web-from-lb  NP      4       5/6  9.1ms  14ms  Realizing (n7: not connected)
-shop       big-allow    NP      4       0/1      -     -  Failed (n5: ingress[0]: switch refused it: OFPFMFC_TABLE_FULL)
-shop       old-batch    NP      4       0/0      -     -  Realized (no node runs a pod it selects)
+NAMESPACE  NAME         KIND  GEN  REALIZED    P50   P99  FLOWS/NODE  STATE
+shop       db-from-api  NP      4       2/2   11ms  19ms       1,204  Realized
+shop       web-from-lb  NP      4       5/6  9.1ms  14ms           -  Realizing (n7: not connected)
+shop       big-allow    NP      4       0/1      -     -           -  Failed (n5: ingress[0]: switch refused it: OFPFMFC_TABLE_FULL)
+shop       old-batch    NP      4       0/0      -     -           -  Realized (no node runs a pod it selects)
 
-warning  NetworkPolicy shop/legacy spec.ingress[0].from[1].ipBlock.cidr: not a CIDR: this peer matches nothing
+warning  NetworkPolicy shop/legacy spec.ingress[0].from[1].ipBlock.cidr: not a CIDR: this peer matches nothing (invalid-field)
 "
         );
         assert_eq!(crate::cmd::status::exit(&status), crate::exit::Exit::No);

@@ -16,7 +16,7 @@ use weir_policy::state::{Endpoint, NodeInfo};
 use weir_runtime::task::Task;
 
 use super::super::*;
-use crate::flow::{FlowKey, FlowValue};
+use crate::flow::{FlowKey, FlowTable, FlowValue};
 use crate::seam::{CommitError, MockUplink, SwitchError};
 use crate::store::Store;
 use crate::store::disk;
@@ -233,8 +233,8 @@ impl Rig {
             Config { ports: port_config(), pipeline: PipelineConfig::default(), drift: DRIFT };
         let inputs = Inputs { sessions: session, picture: seen, events: event, asks: ask };
         let ready = Ready::new();
-        let bundles = Seconds::default();
-        let outputs = Outputs { uplink, saver, ready: ready.clone(), overview: show, bundles };
+        let durations = Durations::default();
+        let outputs = Outputs { uplink, saver, ready: ready.clone(), overview: show, durations };
         let stop = CancellationToken::new();
         let reconciler = Reconciler::new(config, inputs, outputs, stored);
         let tasks = [

@@ -9,7 +9,7 @@ use weir_policy::ids::{PolicyKey, Str};
 use weir_policy::k8s::{self, Object};
 use weir_policy::world::{Kind, PodKey};
 
-use super::super::Warning;
+use super::super::{Code, Warning};
 use super::generation::Generations;
 use crate::event::Event;
 
@@ -154,7 +154,7 @@ impl Tree {
         self.unread = others;
         for (path, message) in unread {
             let object = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
-            let problem = Warning { object, field: String::new(), message };
+            let problem = Warning { code: Code::Unreadable, object, field: String::new(), message };
             if old.get(&path) != Some(&problem) {
                 tracing::warn!("{problem}; what is known of it stays");
             }
@@ -185,7 +185,12 @@ impl Tree {
                 lost: vec![Lost {
                     name: None,
                     widens: true,
-                    problem: Warning { object: shown, field: String::new(), message },
+                    problem: Warning {
+                        code: Code::Unreadable,
+                        object: shown,
+                        field: String::new(),
+                        message,
+                    },
                 }],
                 ..Parsed::default()
             },
@@ -376,6 +381,7 @@ impl Tree {
             out.extend(file.entries.iter().flat_map(|e| e.warnings.iter().cloned()));
         }
         out.extend(self.unknown.iter().map(|name| Warning {
+            code: Code::Unreadable,
             object: format!("Namespace {name}"),
             field: String::new(),
             message: "cannot be read; its pods are not known and stay closed".to_owned(),
@@ -386,6 +392,7 @@ impl Tree {
             let shown = |p: &PathBuf| p.strip_prefix(&self.root).unwrap_or(p).display().to_string();
             let files: Vec<String> = files.iter().map(shown).collect();
             out.push(Warning {
+                code: Code::Duplicate,
                 object: title(name),
                 field: String::new(),
                 message: format!("is in {}; the first is in force", files.join(" and ")),
@@ -394,6 +401,7 @@ impl Tree {
         for (uid, names) in self.uids.iter().filter(|(_, names)| names.len() > 1) {
             for name in names.iter().skip(1) {
                 out.push(Warning {
+                    code: Code::Duplicate,
                     object: title(name),
                     field: "metadata.uid".to_owned(),
                     message: format!("{uid} belongs to another pod of the directory; not used"),
@@ -405,6 +413,7 @@ impl Tree {
                 && self.live.contains_key(&Name::Pod(key.clone()))
             {
                 out.push(Warning {
+                    code: Code::Duplicate,
                     object: title(name),
                     field: "metadata.name".to_owned(),
                     message: "a pod of the namespace has this name; the pod is in force".to_owned(),
@@ -461,7 +470,12 @@ fn parse(file: &str, text: &str) -> Parsed {
     if documents.is_empty() && rejections.is_empty() {
         // as a command leaves it that failed before it wrote anything; nobody deletes objects that way on purpose
         let message = "empty; delete the file to remove its objects".to_owned();
-        let problem = Warning { object: file.to_owned(), field: String::new(), message };
+        let problem = Warning {
+            code: Code::Unreadable,
+            object: file.to_owned(),
+            field: String::new(),
+            message,
+        };
         out.lost.push(Lost { name: None, widens: true, problem });
     }
     for rejection in rejections {
@@ -488,7 +502,7 @@ fn parse(file: &str, text: &str) -> Parsed {
             .map(|w| {
                 let space = if w.value.is_empty() { "" } else { ": " };
                 let message = format!("{}{space}{} ({file})", w.value, w.reason);
-                Warning { object: w.object, field: w.field, message }
+                Warning { code: Code::InvalidField, object: w.object, field: w.field, message }
             })
             .collect();
         let Some(object) = object else {
@@ -504,6 +518,7 @@ fn parse(file: &str, text: &str) -> Parsed {
         };
         if entries.iter().any(|e| e.name == name) {
             problems.push(Warning {
+                code: Code::Duplicate,
                 object: title(&name),
                 field: String::new(),
                 message: format!("is twice in {file}; the first is in force"),
@@ -541,6 +556,7 @@ fn rejected(file: &str, rejection: k8s::Rejection) -> Warning {
     let colon = if field.is_empty() { "" } else { ": " };
     let space = if value.is_empty() { "" } else { ": " };
     Warning {
+        code: Code::Rejected,
         object: file.to_owned(),
         field: format!("{object}{colon}{field}"),
         message: format!("{value}{space}{reason}"),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use weir_policy::ids::PolicyKey;
 use weir_policy::k8s::{self, Rejection};
 
-use super::super::Warning;
+use super::super::{Code, Warning};
 use crate::event::Event;
 
 /// What is kept of an object between two lists.
@@ -189,7 +189,7 @@ fn read(
         .map(|w| {
             let space = if w.value.is_empty() { "" } else { ": " };
             let message = format!("{}{space}{}", w.value, w.reason);
-            Warning { object: w.object, field: w.field, message }
+            Warning { code: Code::InvalidField, object: w.object, field: w.field, message }
         })
         .collect();
     let event = object.map(|object| match object {
@@ -210,6 +210,7 @@ fn rejected(kind: &str, key: &str, rejection: Rejection) -> Warning {
     let Rejection { field, value, reason, .. } = rejection;
     let space = if value.is_empty() { "" } else { ": " };
     Warning {
+        code: Code::Rejected,
         object: format!("{kind} {key}"),
         field,
         message: format!("{value}{space}{reason}; not used"),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Entry, File, Name, Tree};
-use crate::source::Warning;
+use crate::source::{Code, Warning};
 
 impl Tree {
     /// A file is gone. Its objects are, too, but for policies that may be in what cannot be read: without those, more
@@ -60,6 +60,7 @@ impl Tree {
         let hidden = self.hides(&entry.name)?;
         let names: Vec<String> = file.entries.iter().map(|e| super::title(&e.name)).collect();
         Some(Warning {
+            code: Code::Kept,
             object: path.strip_prefix(&self.root).unwrap_or(path).display().to_string(),
             field: String::new(),
             message: format!(
