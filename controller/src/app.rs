@@ -222,10 +222,18 @@ pub async fn start(config: Config, drain: CancellationToken) -> anyhow::Result<R
         let metrics = metrics(&hub, &refusals, &sent, leads_here);
         let admin = Admin::new(ready.clone())
             .metrics(move || metrics.encode())
-            .debug_state(move || format!("{}{}", hub.describe(), refusals.describe()));
+            .debug_state(move || sorted(&(hub.describe() + &refusals.describe())));
         tasks.spawn("admin", admin.serve(listener, drain.clone()));
     }
     Ok(Running { addresses, hub: handle, ready, refusals, tasks, drain })
+}
+
+/// The lines in their order, so that two states can be compared with diff.
+fn sorted(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines.push("");
+    lines.join("\n")
 }
 
 /// Ready means: a stream that comes now is served from a complete picture.

@@ -124,12 +124,25 @@ async fn it_serves_restarts_and_drains() {
     assert!(first.get("/livez").ends_with("ok\n"));
     let readyz = first.get("/readyz?verbose");
     assert!(readyz.contains("[+] source") && readyz.contains("[+] serve"), "{readyz}");
+    let body = |text: &str| text.split_once("\r\n\r\n").unwrap().1.to_owned();
+    let gates = body(&readyz);
+    let names = gates.lines().filter_map(|l| l.strip_prefix("[+] ")?.split(' ').next());
+    assert_eq!(names.collect::<Vec<_>>(), ["certificate", "serve", "source"], "{gates}");
     let state = first.get("/debug/state");
+    assert!(body(&state).lines().is_sorted() && state.ends_with('\n'), "{state}");
+    assert_eq!(body(&state), body(&first.get("/debug/state")));
     assert!(state.contains("policies: 1\n") && state.contains("streams: 1\n"), "{state}");
     let metrics = first.get("/metrics");
     for line in ["weir_controller_index_objects{kind=\"policy\"} 1", "weir_controller_events_total"]
     {
         assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    // every one of them is in the documentation, as it is told; who leads tells some more
+    let listed = include_str!("../../docs/metrics.md");
+    let rows = weir_runtime::metrics::markdown(&body(&metrics));
+    assert!(rows.lines().count() > 20, "{rows}");
+    for row in rows.lines() {
+        assert!(listed.lines().any(|l| l == row), "docs/metrics.md has no {row}");
     }
     // a file that changes reaches the agent
     std::fs::write(dir.join("manifests/b.yaml"), POLICY.replace("name: db", "name: x")).unwrap();
