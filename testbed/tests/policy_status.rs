@@ -185,6 +185,7 @@ fn a_policy_is_told_of_in_objects_events_numbers_and_tables() {
     assert_eq!(row("db")[2..5], ["NP", "1", "1/1"]);
     assert_eq!((row("db")[7], row("db")[9]), (flows.to_string().as_str(), "Realized"));
     assert_eq!(row("idle")[4..8], ["0/0", "-", "-", "-"]);
+    assert!(row("idle").join(" ").ends_with("Realized (selects no pod)"), "{text}");
     let column = text.lines().next().unwrap().find("STATE").unwrap();
     assert!(text.lines().skip(1).all(|l| l[column..].starts_with("Realized")), "{text}");
     assert!(!text.contains('\u{1b}') && text.lines().all(|l| l == l.trim_end()), "{text:?}");
@@ -193,10 +194,9 @@ fn a_policy_is_told_of_in_objects_events_numbers_and_tables() {
     assert_eq!((code, text.lines().count()), (0, 2), "{text}");
     let (code, text, _) = weirctl(env, &["policy", "status", "-n", "shop", "-o", "json"]);
     let rows: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(
-        (code, &rows[0]["name"], &rows[0]["nodes"]["realized"]),
-        (0, &json!("db"), &json!(1))
-    );
+    assert_eq!((code, &rows[0]["name"], &rows[1]["name"]), (0, &json!("db"), &json!("idle")));
+    assert_eq!(rows[0]["nodes"], json!({"desired": 1, "realized": 1, "failed": []}));
+    assert_eq!(rows[0]["flowsPerNode"], json!({"max": flows, "node": "n2"}));
     let (code, text, remarks) = weirctl(env, &["policy", "status", "-n", "elsewhere"]);
     assert_eq!(
         (code, text.as_str(), remarks.as_str()),

@@ -114,7 +114,8 @@ impl Notice {
                     n => format!("all {n} nodes that run"),
                 };
                 let slowest = new["latency"]["slowest"]["took"].as_str();
-                let took = slowest.map(|t| format!(", after {t} at most")).unwrap_or_default();
+                let most = if desired == 1 { "" } else { " at most" };
+                let took = slowest.map(|t| format!(", after {t}{most}")).unwrap_or_default();
                 let note = format!("in force on {nodes} a pod it selects{took}");
                 // pods come and go, and with them nodes and times
                 let same = generation(new).to_string();
@@ -289,7 +290,7 @@ mod tests {
             said(Some(&failed), &invalid),
             [
                 "Invalid: not in force as written: spec.ingress[0]",
-                "Realized: in force on the node that runs a pod it selects, after 19ms at most",
+                "Realized: in force on the node that runs a pod it selects, after 19ms",
             ]
         );
     }

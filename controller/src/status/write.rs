@@ -544,6 +544,7 @@ fn essence(progress: &Progress, warnings: &[&Warning]) -> Value {
         (false, _) => ("False", "NodeFailed", some(&failed)),
         (true, false) if away => ("False", "NodesLate", some(&late)),
         (true, false) => ("False", "Pending", some(&late)),
+        (true, true) if progress.selected == 0 => ("True", "AllNodes", "selects no pod".to_owned()),
         (true, true) if *desired == 0 => {
             ("True", "AllNodes", "no node runs a pod it selects".to_owned())
         }

@@ -20,8 +20,8 @@ pub enum PolicyCommand {
     Wait(PolicyWaitArgs),
 }
 
-const WHERE: &str = "Asks a controller where --server names one, else the API server of --kubeconfig, KUBECONFIG,\n\
-    ~/.kube/config, or of the pod it runs in.";
+const WHERE: &str = "Asks a controller where --server names one, else the API server of\n\
+    --kubeconfig, KUBECONFIG, ~/.kube/config, or of the pod it runs in.";
 
 /// A cluster, where no controller is named.
 #[derive(Clone, Debug, Default, Args)]
@@ -49,8 +49,8 @@ impl ClusterArgs {
     weirctl policy status -n shop\n  \
     weirctl policy status -A -o json --context production\n  \
     weirctl policy status -n shop --server weir.example.org:9443\n\n\
-    Exit codes: 0 every policy is in force, 1 one is not (yet), 2 bad usage or no cluster named,\n\
-    4 no answer")]
+    Exit codes: 0 every policy is in force, 1 one is not (yet), 2 bad usage or no\n\
+    cluster named, 4 no answer")]
 pub struct PolicyStatusArgs {
     /// Only this namespace.
     #[arg(short, long, value_name = "NS", conflicts_with = "all_namespaces")]
@@ -84,15 +84,15 @@ pub struct PolicyStatusArgs {
     weirctl policy wait np/db-from-api -n shop --timeout 30s\n  \
     weirctl policy wait -f manifests/\n  \
     weirctl policy wait db-from-api -n shop --server weir.example.org:9443\n\n\
-    Exit codes: 0 in force, 1 not in time or refused by a switch, 2 bad usage or input, or no\n\
-    cluster named, 4 no answer"
+    Exit codes: 0 in force, 1 not in time or refused by a switch, 2 bad usage or\n\
+    input, or no cluster named, 4 no answer"
 )]
 pub struct PolicyWaitArgs {
     /// [np/]NAME, several if need be.
     #[arg(value_name = "POLICY", required_unless_present = "files", value_parser = name)]
     pub policies: Vec<String>,
 
-    /// The namespace of policies named [default: that of the context, else default].
+    /// The namespace of policies named, instead of that of the context.
     #[arg(short, long, value_name = "NS")]
     pub namespace: Option<String>,
 

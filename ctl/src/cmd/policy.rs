@@ -94,8 +94,10 @@ pub(crate) struct Row {
     pub(crate) desired: u64,
     pub(crate) p50: Option<String>,
     pub(crate) p99: Option<String>,
-    /// The most on one node.
-    pub(crate) flows: Option<u64>,
+    /// The most on one node, and that node.
+    pub(crate) flows: Option<(u64, String)>,
+    /// Nodes that cannot, and why.
+    failed: Vec<(String, String)>,
     /// Since it was made. Units: milliseconds.
     pub(crate) age_ms: Option<i64>,
     pub(crate) state: String,
@@ -115,7 +117,8 @@ impl Row {
             desired: p.nodes_desired.into(),
             p50: latency(50),
             p99: latency(99),
-            flows: (!p.flows_node.is_empty()).then_some(p.flows_max.into()),
+            flows: (!p.flows_node.is_empty()).then(|| (p.flows_max.into(), p.flows_node.clone())),
+            failed: p.failures.iter().map(|f| (f.node.clone(), f.reason.clone())).collect(),
             age_ms: None,
             state: state(p, nodes),
             progress: progress(p),
@@ -126,6 +129,11 @@ impl Row {
     fn seen(seen: &Seen) -> Self {
         let number = |pointer: &str| seen.status_at(pointer).and_then(Value::as_u64);
         let text = |pointer: &str| seen.status_at(pointer).and_then(Value::as_str);
+        let failed = seen.status_at("/nodes/failed").and_then(Value::as_array);
+        let failure = |f: &Value| {
+            let word = |field: &str| f[field].as_str().unwrap_or_default().to_owned();
+            (word("node"), word("reason"))
+        };
         let (state, progress) = seen_state(seen);
         Self {
             namespace: seen.namespace.clone(),
@@ -135,7 +143,8 @@ impl Row {
             desired: number("/nodes/desired").unwrap_or_default(),
             p50: text("/latency/p50").map(str::to_owned),
             p99: text("/latency/p99").map(str::to_owned),
-            flows: number("/flowsPerNode/max"),
+            flows: number("/flowsPerNode/max").zip(text("/flowsPerNode/node").map(str::to_owned)),
+            failed: failed.into_iter().flatten().map(failure).collect(),
             age_ms: seen.age_ms,
             state,
             progress,
@@ -143,12 +152,15 @@ impl Row {
     }
 
     fn data(&self) -> Value {
+        let failure = |(node, reason): &(String, String)| json!({"node": node, "reason": reason});
+        let failed: Vec<Value> = self.failed.iter().map(failure).collect();
+        let flows = self.flows.as_ref();
         json!({
             "kind": "NetworkPolicy", "namespace": self.namespace, "name": self.name,
             "generation": self.generation,
-            "nodes": {"desired": self.desired, "realized": self.realized},
+            "nodes": {"desired": self.desired, "realized": self.realized, "failed": failed},
             "latency": {"p50": self.p50, "p99": self.p99},
-            "flowsPerNode": self.flows.map(|max| json!({"max": max})),
+            "flowsPerNode": flows.map(|(max, node)| json!({"max": max, "node": node})),
             "state": self.state,
         })
     }

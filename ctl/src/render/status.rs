@@ -68,7 +68,9 @@ fn cells(row: &Row, aged: bool) -> Vec<String> {
         format!("{}/{}", row.realized, row.desired),
         or_dash(row.p50.clone()),
         or_dash(row.p99.clone()),
-        or_dash(row.flows.map(|n| thousands(usize::try_from(n).unwrap_or(usize::MAX)))),
+        or_dash(
+            row.flows.as_ref().map(|(n, _)| thousands(usize::try_from(*n).unwrap_or(usize::MAX))),
+        ),
     ];
     if aged {
         out.push(or_dash(row.age_ms.map(age)));
