@@ -101,7 +101,7 @@ image: root setup
 	RUSTFLAGS="$(IMAGE_FLAGS)" cargo build --locked --profile image --target $(STATIC) -p weir-controller -p weir-agent --bins
 	image() {
 		$(SUDO) $(TESTBED) image "weir.io/$$1:$(VERSION)" --program "$(TARGET_DIR)/$(STATIC)/image/$$1" --user "$$2" \
-			--label org.opencontainers.image.licenses=Apache-2.0 --out "$(TARGET_DIR)/image/$$1-$(VERSION).tar"
+			--label org.opencontainers.image.licenses=Apache-2.0 --out "$(TARGET_DIR)/images/$$1-$(VERSION).tar"
 	}
 	image weir-controller 65532
 	image weir-agent 0
