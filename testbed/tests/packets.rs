@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -29,7 +30,15 @@ fn datagrams(fleet: &Fleet, pod: &str, port: u16, v6: bool) -> UdpSocket {
     let any = if v6 { "[::]" } else { "0.0.0.0" };
     let at = format!("{any}:{port}");
     let host = fleet.bed().host(pod).unwrap();
-    let socket = host.inside.run(move || Ok(UdpSocket::bind(at).unwrap())).unwrap();
+    // a program that another test starts at this moment holds copies of our sockets until it is itself
+    let socket = wait::until("a port that was closed", PATIENCE, || {
+        let at = at.clone();
+        host.inside.run(move || match UdpSocket::bind(at) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+            bound => Ok(Some(bound.unwrap())),
+        })
+    });
+    let socket = socket.unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
