@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".weir.v1")
         // ordered maps, so that equal objects have equal bytes
         .btree_map(".weir.v1")
+        .codec_path("crate::codec::Fitted")
         .compile_fds(files)?;
     Ok(())
 }

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::Status;
 
-/// Messages that wait for the network. The work waits for room, so that nothing piles up behind a slow reader.
+/// Messages that wait for the network. The work waits for room, so that nothing piles up behind a slow reader. They are in
+/// boxes, because tokio makes room for 32 of them however few may wait, and a response has this room as long as it lives.
 const QUEUE: usize = 2;
 
 /// What fills a response, and how it ends.
@@ -17,21 +18,21 @@ type Work = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
 /// The messages of one response. It owns the work: when the client goes away, both end.
 pub(super) struct Body<T> {
     work: Option<Work>,
-    messages: mpsc::Receiver<T>,
+    messages: mpsc::Receiver<Box<T>>,
     /// How the work ended, to be told after its last message.
     end: Option<Status>,
 }
 
 /// Where the work puts its messages.
 #[derive(Clone, Debug)]
-pub(super) struct Out<T>(mpsc::Sender<T>);
+pub(super) struct Out<T>(mpsc::Sender<Box<T>>);
 
 impl<T> Out<T> {
     /// Waits for room.
     ///
     /// Errors: cancelled, when the client is gone; nobody will see it.
     pub(super) async fn send(&self, message: T) -> Result<(), Status> {
-        self.0.send(message).await.map_err(|_| Status::cancelled("the client is gone"))
+        self.0.send(Box::new(message)).await.map_err(|_| Status::cancelled("the client is gone"))
     }
 }
 
@@ -57,7 +58,7 @@ impl<T: Unpin> Stream for Body<T> {
             self.end = result.err();
         }
         match self.messages.poll_recv(cx) {
-            Poll::Ready(Some(message)) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Some(message)) => Poll::Ready(Some(Ok(*message))),
             Poll::Ready(None) => Poll::Ready(self.end.take().map(Err)),
             Poll::Pending => Poll::Pending,
         }
