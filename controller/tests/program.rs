@@ -40,6 +40,8 @@ fn pki(dir: &Path, args: &[&str]) {
 struct Program {
     child: Child,
     log: BufReader<ChildStderr>,
+    /// What of it was read.
+    said: String,
     addresses: Addresses,
 }
 
@@ -48,13 +50,19 @@ impl Program {
     fn start(dir: &Path, listen: &str) -> Self {
         let mut child = command(dir, listen).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("listening") {
-            line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "it ended: {:?}", child.wait());
+        let mut said = String::new();
+        while !said.contains("listening") {
+            assert!(log.read_line(&mut said).unwrap() > 0, "it ended: {:?}", child.wait());
         }
         let addresses = Addresses::read(&dir.join("address")).unwrap();
-        Self { child, log, addresses }
+        Self { child, log, said, addresses }
+    }
+
+    /// Waits until its log has these words; they may come before it listens.
+    fn says(&mut self, words: &str) {
+        while !self.said.contains(words) {
+            assert!(self.log.read_line(&mut self.said).unwrap() > 0, "it ended: {}", self.said);
+        }
     }
 
     fn get(&self, path: &str) -> String {
@@ -189,11 +197,7 @@ async fn a_restart_beside_a_broken_file_opens_nothing() {
     std::fs::write(&file, POLICY.replace("spec: {podSelector", "spec:\n\t{podSelector")).unwrap();
 
     let mut program = Program::start(dir, "127.0.0.1:0");
-    let mut line = String::new();
-    while !line.contains("nobody is told anything") {
-        line.clear();
-        assert!(program.log.read_line(&mut line).unwrap() > 0, "it ended");
-    }
+    program.says("nobody is told anything");
     let readyz = program.get("/readyz?verbose");
     assert!(readyz.contains("[-] source") && readyz.contains("a.yaml: document 2"), "{readyz}");
     let mut n1 = agent(dir, program.addresses).await;
