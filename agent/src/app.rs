@@ -154,6 +154,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
         },
         events,
         queries,
+        asks: asks.clone(),
         outbox,
         picture: vswitch.watch(),
         status,

@@ -96,6 +96,8 @@ pub enum Ask {
     Symbols(oneshot::Sender<String>),
     /// Which of these UDP connections the rules in force do not admit; none while it is not known what is in force.
     Denied(Vec<Datagrams>, oneshot::Sender<Vec<Datagrams>>),
+    /// The state as the controller told it; none while there is none, or parts of it were not understood.
+    Held(oneshot::Sender<Option<NodeState>>),
     /// Why UDP connections that only their responders use cannot be cut at the moment.
     Unswept(Option<String>),
 }
@@ -196,6 +198,10 @@ struct Refusals {
 const MAX_OTHERS: usize = 8;
 
 impl Refusals {
+    fn is_empty(&self) -> bool {
+        self.policies.is_empty() && self.others.is_empty()
+    }
+
     fn add(&mut self, refused: Vec<Refusal>) {
         for refusal in refused {
             warn!(reason = %refusal.reason, "a part of what the controller said is not understood");
@@ -499,6 +505,10 @@ impl<S: Switch, U: Uplink> Reconciler<S, U> {
             // the asker may have given up
             Ask::Symbols(reply) => drop(reply.send(self.symbols_text().unwrap_or_default())),
             Ask::Denied(connections, reply) => drop(reply.send(self.denied(connections))),
+            Ask::Held(reply) => {
+                let understood = self.refusals.is_empty();
+                drop(reply.send(self.state.clone().filter(|_| understood)));
+            }
             Ask::Unswept(why) => self.unswept = why,
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! A snapshot is put together aside and handed on at its end marker, so that nothing is removed before the whole is
 //! known. While there is no stream, nothing is handed on, and what was handed on last stays in force (NP-42).
+//!
+//! A stream begins with a digest of what is in force, so that a controller needs to tell only what differs from it. The
+//! result is compared with the controller's digest of the whole before it is handed on. Where that fails, the stream's next
+//! snapshot is a whole one, and so is the first of the next stream.
 
 pub mod decode;
 mod outbox;
@@ -12,12 +16,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+use weir_api::holdings::{Held, NoBucket};
 use weir_api::v1;
 use weir_api::version::TooOld;
 use weir_ovsdb::vswitch::SwitchState;
@@ -28,6 +33,7 @@ pub use decode::Refusal;
 pub use outbox::{Outbox, Outcome, Report};
 use replicas::{Replica, Replicas};
 
+use crate::reconcile::Ask;
 use crate::seam::chain;
 
 /// Events that may wait for the reconciler. It takes all that wait at once, so this is how far the controller's stream
@@ -45,6 +51,9 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the first connection waits for OVSDB, so that the controller learns the switch's version.
 const VERSION_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a stream waits to hear what is in force. A reconciler that is busy with the switch for longer costs a whole
+/// snapshot, and that is all.
+const HELD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the controller is and who we are.
 #[derive(Clone, Debug)]
@@ -130,6 +139,14 @@ pub enum UplinkError {
     BatchBeforeSnapshot,
     #[error("the end of a snapshot came without its begin")]
     EndBeforeBegin,
+    #[error("a snapshot of what differs came, and nothing was told to be held")]
+    NothingHeld,
+    #[error("a snapshot names a bucket that there is not")]
+    NoBucket(#[from] NoBucket),
+    #[error(
+        "a snapshot of what differs led to something else than it should, and there is no telling the controller"
+    )]
+    Differs,
     #[error("a snapshot is larger than {limit} bytes")]
     SnapshotTooLarge { limit: usize },
     #[error("the controller takes this agent for node {theirs:?}, it is {ours:?}")]
@@ -144,12 +161,23 @@ impl From<tonic::Status> for UplinkError {
     }
 }
 
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Its snapshot was handed on.
+    synced: bool,
+    /// A snapshot of what differs could not be used, and no whole one has come since.
+    doubted: bool,
+}
+
 /// Everything the uplink is connected to inside the agent.
 #[derive(Debug)]
 pub struct Uplink {
     pub config: UplinkConfig,
     pub events: mpsc::Sender<Event>,
     pub queries: mpsc::Sender<Query>,
+    /// Where to ask what is in force.
+    pub asks: mpsc::Sender<Ask>,
     pub outbox: Outbox,
     pub picture: watch::Receiver<Option<Arc<SwitchState>>>,
     pub status: watch::Sender<UplinkStatus>,
@@ -171,17 +199,18 @@ impl Uplink {
 
         let mut backoff = Backoff::new(self.config.backoff.0, self.config.backoff.1);
         let mut replicas = Replicas::new(&self.config);
+        let mut progress = Progress::default();
         for number in 1.. {
             let replica = replicas.next(&self.config).await;
             let controller = replica.to_string();
-            let mut synced = false;
-            let ended = Box::pin(self.follow(&replica, number, &mut synced)).await;
+            progress.synced = false;
+            let ended = Box::pin(self.follow(&replica, number, &mut progress)).await;
             let error = match ended {
                 Ok(()) => "the controller ended the stream".to_owned(),
                 Err(UplinkError::Stopped) => return,
                 Err(error) => chain(&error),
             };
-            if synced {
+            if progress.synced {
                 backoff.reset();
                 info!(%controller, %error, "the controller is away; the last state stays in force");
             } else {
@@ -204,15 +233,18 @@ impl Uplink {
         &self,
         replica: &Replica,
         number: u64,
-        synced: &mut bool,
+        progress: &mut Progress,
     ) -> Result<(), UplinkError> {
         let (channel, token) = self.connect(replica).await?;
+        // after all waiting: nothing changes it before this stream does
+        let held = if progress.doubted { None } else { self.held().await };
         let version = self.picture.borrow().as_ref().map(|p| p.system.ovs_version.clone());
         let hello = v1::Hello {
             node: self.config.node.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: weir_api::version::PROTOCOL,
             ovs_version: version.unwrap_or_default(),
+            holdings: held.as_ref().map(|held| held.to_proto()),
         };
         let stream = stream::open(channel, hello, token).await?;
         info!(controller = %replica, "connected to the controller");
@@ -222,7 +254,23 @@ impl Uplink {
             since: Some(Instant::now()),
             last_error: None,
         });
-        stream.run(number, self, synced).await
+        stream.run(number, self, held, progress).await
+    }
+
+    /// What is in force, if that is known exactly.
+    async fn held(&self) -> Option<Box<Held>> {
+        let (reply, state) = oneshot::channel();
+        let state = async {
+            self.asks.send(Ask::Held(reply)).await.ok()?;
+            state.await.ok()?
+        };
+        let Ok(state) = tokio::time::timeout(HELD_PATIENCE, state).await else {
+            debug!("what is in force is not to be known now; the controller will tell everything");
+            return None;
+        };
+        let state = state?;
+        // every object is encoded and hashed
+        tokio::task::spawn_blocking(|| Box::new(Held::new(state))).await.ok()
     }
 
     async fn connect(

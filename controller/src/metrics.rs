@@ -199,7 +199,16 @@ pub fn metrics(
             "weir_controller_snapshots",
             "Snapshots for streams",
             "reason",
-            [("behind", read(&counters.snapshots_slow)), ("new", read(&counters.snapshots_new))],
+            [
+                ("behind", read(&counters.snapshots_slow)),
+                ("doubted", read(&counters.snapshots_doubted)),
+                ("new", read(&counters.snapshots_new)),
+            ],
+        );
+        samples.counter(
+            "weir_controller_snapshots_partial",
+            "Snapshots for new streams that told only what differs from what the agent held",
+            [(&[][..], read(&counters.snapshots_partial))],
         );
         samples.counters(
             "weir_controller_refused",

@@ -1,13 +1,16 @@
 //! The one task that owns the index: events in, batches out to the streams that follow.
 //!
-//! Each change is encoded once and shared by every stream that needs it. A stream that does not keep up loses its queue
-//! and takes a fresh snapshot when it can, so that it holds up nobody and costs no memory meanwhile.
+//! Each change is encoded once and shared by every stream that needs it: what waits for a stream are numbers of changes.
+//! A stream that does not keep up loses its queue and takes a fresh snapshot when it can, so that it holds up nobody and
+//! costs no memory meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -41,10 +44,40 @@ pub const QUERY_QUEUE: usize = 16;
 const MAX_DELTA: usize = MAX_TO_AGENT / 2;
 
 /// One batch on its way to one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Delta {
     pub revision: u64,
-    pub changes: Vec<Bytes>,
+    /// What the batch has for anybody, encoded.
+    all: Arc<Vec<Bytes>>,
+    /// Which of these are for this node.
+    mine: Runs,
+}
+
+impl Delta {
+    /// The encoded changes, in order.
+    pub fn changes(&self) -> Vec<Bytes> {
+        let mut out = Vec::with_capacity(self.mine.0.iter().map(Range::len).sum());
+        for run in &self.mine.0 {
+            out.extend_from_slice(&self.all[run.clone()]);
+        }
+        out
+    }
+}
+
+/// Ascending numbers, of which many follow each other: what one event changes is for the most part the same for all nodes
+/// that it touches. A list of references for each would take a thousand times 64 KiB when a policy brings a thousand
+/// peers to a thousand nodes, and as much for each batch that waits for somebody who does not read.
+#[derive(Clone, Debug, Default)]
+struct Runs(SmallVec<[Range<usize>; 2]>);
+
+impl Runs {
+    /// Adds a number above all that there are.
+    fn push(&mut self, number: usize) {
+        match self.0.last_mut() {
+            Some(last) if last.end == number => last.end += 1,
+            _ => self.0.push(number..number + 1),
+        }
+    }
 }
 
 /// A question for an agent. Its answer goes into `parts` in order; dropping that ends it.
@@ -62,9 +95,10 @@ pub struct Subscription {
     pub revision: u64,
     /// Pieces: frames of encoded changes ([`weir_api::convert::frames`]).
     pub snapshot: Vec<Bytes>,
-    /// Ends when this stream was too slow, or another one took its place.
-    pub deltas: mpsc::Receiver<Delta>,
-    pub questions: mpsc::Receiver<Question>,
+    /// Ends when this stream was too slow, or another one took its place. These and the questions are in boxes, as an idle
+    /// stream has room for 32 of what its channels are of.
+    pub deltas: mpsc::Receiver<Box<Delta>>,
+    pub questions: mpsc::Receiver<Box<Question>>,
 }
 
 /// Why a stream gets no subscription.
@@ -94,6 +128,8 @@ pub struct Session {
     pub hello: Hello,
     /// Given by the first subscription.
     pub number: Option<u64>,
+    /// What the agent made of a snapshot of what differs was not the state it should have.
+    pub doubted: bool,
     /// The hub holds it weakly, and thereby knows when the stream ends.
     pub alive: Arc<()>,
 }
@@ -121,6 +157,10 @@ pub struct Counters {
     pub streams_behind: AtomicU64,
     /// Snapshots for streams that began.
     pub snapshots_new: AtomicU64,
+    /// Of these, the ones of what differs from what the agent held.
+    pub snapshots_partial: AtomicU64,
+    /// Snapshots for agents that were told what differs, and have something else than they should.
+    pub snapshots_doubted: AtomicU64,
     /// Snapshots for streams that did not keep up.
     pub snapshots_slow: AtomicU64,
     /// Reports of agents.
@@ -155,8 +195,8 @@ struct Subscriber {
     session: u64,
     alive: Weak<()>,
     /// Absent while the stream is behind and has not taken its snapshot.
-    deltas: Option<mpsc::Sender<Delta>>,
-    questions: mpsc::Sender<Question>,
+    deltas: Option<mpsc::Sender<Box<Delta>>>,
+    questions: mpsc::Sender<Box<Question>>,
 }
 
 /// Owns the index.
@@ -252,7 +292,8 @@ impl Hub {
     }
 
     fn send(&mut self, output: Output) {
-        let mut batches: BTreeMap<u32, (usize, Vec<Bytes>)> = BTreeMap::new();
+        let mut all = Vec::new();
+        let mut batches: BTreeMap<u32, (usize, Runs)> = BTreeMap::new();
         for delivery in &output.deliveries {
             let nodes = &delivery.nodes & &self.following;
             if nodes.is_empty() {
@@ -260,19 +301,21 @@ impl Hub {
             }
             let bytes = self.encode(&delivery.change);
             for node in nodes {
-                let (size, changes) = batches.entry(node).or_default();
+                let (size, mine) = batches.entry(node).or_default();
                 *size += bytes.len();
-                changes.push(bytes.clone());
+                mine.push(all.len());
             }
+            all.push(bytes);
         }
-        for (node, (size, changes)) in batches {
+        let all = Arc::new(all);
+        for (node, (size, mine)) in batches {
             let Some(subscriber) = self.subscribers.get_mut(&node) else {
                 continue;
             };
             let Some(deltas) = &subscriber.deltas else {
                 continue;
             };
-            let delta = Delta { revision: output.revision, changes };
+            let delta = Box::new(Delta { revision: output.revision, all: Arc::clone(&all), mine });
             let sent = if size > MAX_DELTA {
                 Err(TrySendError::Full(delta))
             } else {
@@ -372,12 +415,16 @@ impl Hub {
     fn subscribe(&mut self, session: Session) -> Result<Subscription, SubscribeError> {
         let node = self.index.node_number(&session.node);
         let number = match session.number {
-            // the same stream again, which had been behind
+            // the same stream again
             Some(number) => {
                 if self.subscribers.get(&node).is_none_or(|s| s.session != number) {
                     return Err(SubscribeError::Superseded);
                 }
-                Counters::add(&self.counters.snapshots_slow, 1);
+                let counter = match session.doubted {
+                    true => &self.counters.snapshots_doubted,
+                    false => &self.counters.snapshots_slow,
+                };
+                Counters::add(counter, 1);
                 number
             }
             None => {
@@ -416,7 +463,7 @@ impl Hub {
         let Some(subscriber) = subscriber else {
             return Err(QuestionError::NotConnected(node));
         };
-        subscriber.questions.try_send(question).map_err(|error| match error {
+        subscriber.questions.try_send(Box::new(question)).map_err(|error| match error {
             TrySendError::Full(_) => QuestionError::Busy(node),
             TrySendError::Closed(_) => QuestionError::NotConnected(node),
         })
@@ -426,5 +473,31 @@ impl Hub {
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whichever changes are for a node, it gets these, in order.
+        #[test]
+        fn a_delta_gives_what_was_picked(picks in proptest::collection::vec(any::<bool>(), 0..200)) {
+            let all: Vec<Bytes> =
+                (0..picks.len()).map(|n| Bytes::from(n.to_string())).collect();
+            let wanted: Vec<Bytes> =
+                all.iter().zip(&picks).filter(|(_, mine)| **mine).map(|(b, _)| b.clone()).collect();
+            let mut mine = Runs::default();
+            for (number, _) in picks.iter().enumerate().filter(|(_, mine)| **mine) {
+                mine.push(number);
+            }
+            let starts = picks.iter().zip(std::iter::once(&false).chain(&picks));
+            prop_assert_eq!(mine.0.len(), starts.filter(|(is, was)| **is && !**was).count());
+            let delta = Delta { revision: 1, all: Arc::new(all), mine };
+            prop_assert_eq!(delta.changes(), wanted);
+        }
     }
 }

@@ -454,6 +454,7 @@ mod support {
             agent_version: "test".to_owned(),
             protocol: version::PROTOCOL,
             ovs_version: "3.1.0".to_owned(),
+            holdings: None,
         };
         let hello = v1::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) };
         let mut request = tonic::Request::new(tokio_stream::once(hello));

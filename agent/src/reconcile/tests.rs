@@ -94,6 +94,27 @@ async fn a_restart_with_a_state_on_disk_sends_nothing() {
     assert_eq!(switch.commits().len(), commits);
 }
 
+/// What a controller is told to be held is what it told, with all that came since, or nothing.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_known_exactly_or_not_told() {
+    let rig = Rig::start(RigConfig::default());
+    assert_eq!(rig.held().await, None);
+    let mut state = policy_state();
+    let more = endpoint("shop", "db-1", "n2", "10.0.2.1", &peers());
+    rig.snapshot(1, 10, state.clone()).await;
+    rig.delta(1, 11, vec![more.clone()]).await;
+    state.apply([more]);
+    assert_eq!(rig.held().await, Some(state.clone()));
+    let key = state.policies.keys().next().unwrap().clone();
+    for policy in [Some((key, 1)), None] {
+        let refusal = Refusal { policy, reason: "of a later version".to_owned() };
+        rig.snapshot_with(1, 12, state.clone(), vec![refusal]).await;
+        assert_eq!(rig.held().await, None, "a part of it is closed instead");
+        rig.snapshot(1, 13, state.clone()).await;
+        assert_eq!(rig.held().await, Some(state.clone()));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_state_an_empty_bridge_is_closed() {
     let mut rig = Rig::start(RigConfig::default());

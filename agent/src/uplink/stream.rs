@@ -5,13 +5,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
+use weir_api::holdings::{Hashes, Held};
 use weir_api::v1;
 use weir_api::v1::distribution_client::DistributionClient;
 use weir_api::version::{MAX_TO_AGENT, MAX_TO_CONTROLLER, agree};
 use weir_policy::state::{Change, NodeState};
 
 use super::decode::{self, Refusal};
-use super::{CONNECT_TIMEOUT, Event, OUTBOUND, Query, Uplink, UplinkError, What};
+use super::{CONNECT_TIMEOUT, Event, OUTBOUND, Progress, Query, Uplink, UplinkError, What};
 
 /// The most that a snapshot may hold in encoded changes: a hundred times what 100,000 endpoints take. Units: bytes.
 const MAX_SNAPSHOT: usize = 1 << 30;
@@ -47,17 +48,18 @@ pub(super) async fn open(
 }
 
 impl Stream {
-    /// Reads and writes until either end is done. Sets `synced` once a snapshot was handed on.
+    /// Reads and writes until either end is done. `held` is what the hello told of.
     pub(super) async fn run(
         self,
         number: u64,
         uplink: &Uplink,
-        synced: &mut bool,
+        held: Option<Box<Held>>,
+        progress: &mut Progress,
     ) -> Result<(), UplinkError> {
         let Self { inbound, outbound } = self;
         // Side by side: a controller that does not read our reports must not keep us from reading its changes.
         tokio::select! {
-            ended = read(inbound, number, uplink, &outbound, synced) => ended,
+            ended = read(inbound, number, uplink, &outbound, held, progress) => ended,
             () = uplink.outbox.drain(number, &outbound) => Ok(()),
         }
     }
@@ -68,16 +70,33 @@ async fn read(
     number: u64,
     uplink: &Uplink,
     outbound: &mpsc::Sender<v1::AgentMessage>,
-    synced: &mut bool,
+    mut held: Option<Box<Held>>,
+    progress: &mut Progress,
 ) -> Result<(), UplinkError> {
     use v1::controller_message::Kind;
     let mut assembly: Option<Assembly> = None;
+    // everything was asked for, and what comes before it is about a state that we have not
+    let mut skip = false;
     while let Some(message) = inbound.message().await? {
         let event = match message.kind {
             Some(Kind::SnapshotBegin(begin)) => {
                 agree(begin.protocol)?;
                 tracing::debug!(revision = begin.revision, by = begin.controller, "a snapshot");
-                assembly = Some(Assembly::default());
+                skip = false;
+                // what was held is of use for the first snapshot only
+                let held = held.take();
+                assembly = Some(match &begin.only {
+                    None => Assembly::default(),
+                    Some(buckets) => {
+                        progress.doubted = true;
+                        let held = held.ok_or(UplinkError::NothingHeld)?;
+                        Assembly {
+                            state: held.without(buckets)?,
+                            partial: true,
+                            ..Assembly::default()
+                        }
+                    }
+                });
                 continue;
             }
             Some(Kind::Batch(batch)) => match &mut assembly {
@@ -85,13 +104,23 @@ async fn read(
                     assembly.add(&batch)?;
                     continue;
                 }
-                None if *synced => delta(number, &batch, &uplink.config.node)?,
+                None if skip => continue,
+                None if progress.synced => delta(number, &batch, &uplink.config.node)?,
                 None => return Err(UplinkError::BatchBeforeSnapshot),
             },
             Some(Kind::SnapshotEnd(end)) => {
                 let assembly = assembly.take().ok_or(UplinkError::EndBeforeBegin)?;
+                let Some(assembly) = assembly.checked(&end.digest).await else {
+                    tracing::warn!(
+                        revision = end.revision,
+                        "what differs led to another state than the controller's; asking for everything"
+                    );
+                    send_all(end.revision, outbound)?;
+                    skip = true;
+                    continue;
+                };
                 let what = assembly.finish(&uplink.config.node)?;
-                *synced = true;
+                *progress = Progress { synced: true, doubted: false };
                 Event { stream: number, revision: end.revision, what }
             }
             Some(Kind::Query(query)) => {
@@ -104,6 +133,12 @@ async fn read(
         uplink.events.send(event).await.map_err(|_| UplinkError::Stopped)?;
     }
     Ok(())
+}
+
+fn send_all(revision: u64, outbound: &mpsc::Sender<v1::AgentMessage>) -> Result<(), UplinkError> {
+    let kind = Some(v1::agent_message::Kind::SendAll(v1::SendAll { revision }));
+    // without room for it, the end of the stream says it as well
+    outbound.try_send(v1::AgentMessage { kind }).map_err(|_| UplinkError::Differs)
 }
 
 fn delta(stream: u64, batch: &v1::Batch, ours: &str) -> Result<Event, UplinkError> {
@@ -131,9 +166,22 @@ struct Assembly {
     state: NodeState,
     refused: Vec<Refusal>,
     bytes: usize,
+    /// It began with what was held.
+    partial: bool,
 }
 
 impl Assembly {
+    /// Itself, if it is what the controller says that it is. Only what was put together from two sides is looked at.
+    async fn checked(self, digest: &[u8]) -> Option<Self> {
+        if !self.partial {
+            return Some(self);
+        }
+        let digest = digest.to_vec();
+        let check = move || (Hashes::of(&self.state).digest()[..] == digest).then_some(self);
+        // only the end of the runtime leaves no output
+        tokio::task::spawn_blocking(check).await.ok().flatten()
+    }
+
     fn add(&mut self, batch: &v1::Batch) -> Result<(), UplinkError> {
         self.bytes += batch.changes.iter().map(|c| c.len()).sum::<usize>();
         if self.bytes > MAX_SNAPSHOT {

@@ -3,6 +3,7 @@ mod peer;
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
+use weir_api::holdings::{Hashes, ObjectHash};
 use weir_policy::group::Group;
 use weir_policy::ids::{GroupId, PolicyKey};
 use weir_policy::state::NodeInfo;
@@ -84,6 +85,120 @@ async fn half_a_snapshot_is_nothing() {
     let event = agent.event().await;
     assert_eq!((event.stream, event.revision), (2, 8));
     assert_eq!(snapshot(&event), &state(&[2]));
+}
+
+/// What a controller that has this state says to an agent that holds something: the buckets, the changes, the digest.
+fn difference(
+    holdings: &v1::Holdings,
+    wanted: &NodeState,
+) -> (v1::Buckets, Vec<bytes::Bytes>, [u8; 32]) {
+    let empty = NodeState { node: wanted.node.clone(), ..NodeState::default() };
+    let changes = std::iter::once(Change::Node(wanted.node.clone())).chain(empty.diff(wanted));
+    let mut objects: Vec<_> = changes.map(|c| weir_api::convert::change_to_bytes(&c)).collect();
+    let hashes: Hashes = objects.iter().map(|object| ObjectHash::of(object)).collect();
+    let difference = hashes.compare(holdings).unwrap();
+    objects.retain(|object| difference.holds(&ObjectHash::of(object)));
+    (difference.to_proto(), objects, hashes.digest())
+}
+
+#[tokio::test]
+async fn what_differs_is_enough_for_an_agent_that_holds_something() {
+    let authority = Authority::new();
+    let mut controller = Controller::start(&authority).await;
+    let mut agent = Agent::start(&authority, vec![controller.url()]);
+    let mut peer = controller.accept().await;
+    assert_eq!(peer.hello().await.holdings, None, "it holds nothing yet");
+    let held: Vec<u64> = (1..40).collect();
+    agent.held.send_replace(Some(state(&held)));
+    drop(peer);
+
+    let mut peer = controller.accept().await;
+    let holdings = peer.hello().await.holdings.unwrap();
+    let wanted = state(&(3..42).collect::<Vec<_>>());
+    let (only, changes, digest) = difference(&holdings, &wanted);
+    assert!(changes.len() < 30, "{}", changes.len());
+    peer.begin_with(7, weir_api::version::PROTOCOL, Some(only)).await;
+    peer.raw(7, changes).await;
+    peer.end_with(7, &digest).await;
+    peer.batch(8, &[group(50)]).await;
+    let event = agent.event().await;
+    assert_eq!((event.stream, event.revision), (2, 7));
+    assert_eq!(snapshot(&event), &wanted);
+    assert!(matches!(agent.event().await.what, What::Delta { .. }));
+}
+
+/// A controller from before there were holdings passes over them.
+#[tokio::test]
+async fn everything_is_taken_from_a_controller_that_asks_for_nothing_else() {
+    let authority = Authority::new();
+    let mut controller = Controller::start(&authority).await;
+    let mut agent = Agent::start(&authority, vec![controller.url()]);
+    agent.held.send_replace(Some(state(&[1, 2, 3])));
+    let peer = controller.accept().await;
+    peer.begin(7).await;
+    peer.batch(7, &[node("n1"), group(2)]).await;
+    peer.end(7).await;
+    assert_eq!(snapshot(&agent.event().await), &state(&[2]));
+}
+
+#[tokio::test]
+async fn a_result_that_is_not_the_controllers_is_not_handed_on() {
+    let authority = Authority::new();
+    let mut controller = Controller::start(&authority).await;
+    let mut agent = Agent::start(&authority, vec![controller.url()]);
+    let (none, protocol) = (|| Some(v1::Buckets::default()), weir_api::version::PROTOCOL);
+    // this one may have come before it held anything
+    drop(controller.accept().await);
+    agent.held.send_replace(Some(state(&[1, 2, 3])));
+    drop(controller.accept().await);
+    // the stream that ends before everything came
+    let mut peer = controller.accept().await;
+    assert!(peer.hello().await.holdings.is_some());
+    peer.begin_with(7, protocol, none()).await;
+    peer.end_with(7, &[7; 32]).await;
+    let v1::agent_message::Kind::SendAll(again) = peer.next().await else { panic!("no doubt") };
+    assert_eq!(again.revision, 7);
+    drop(peer);
+
+    // nothing is said to be held then, and a controller that tells what differs all the same is not believed
+    let mut peer = controller.accept().await;
+    assert_eq!(peer.hello().await.holdings, None);
+    peer.begin_with(8, protocol, none()).await;
+    agent.error("nothing was told to be held").await;
+
+    // nor is one that names what is not
+    let mut peer = controller.accept().await;
+    assert_eq!(peer.hello().await.holdings, None);
+    peer.begin(9).await;
+    peer.batch(9, &[node("n1"), group(1)]).await;
+    peer.end(9).await;
+    assert_eq!(snapshot(&agent.event().await), &state(&[1]));
+    drop(peer);
+    let mut peer = controller.accept().await;
+    assert!(peer.hello().await.holdings.is_some(), "after a whole snapshot there is no doubt");
+    let beyond = v1::Buckets { numbers: vec![0, 1 << 20] };
+    peer.begin_with(10, protocol, Some(beyond)).await;
+    agent.error("names a bucket that there is not").await;
+
+    // on one and the same stream: what comes between is about a state that the agent has not
+    let mut peer = controller.accept().await;
+    assert_eq!(peer.hello().await.holdings, None);
+    peer.begin(11).await;
+    peer.batch(11, &[node("n1"), group(1)]).await;
+    peer.end(11).await;
+    assert_eq!(snapshot(&agent.event().await), &state(&[1]));
+    drop(peer);
+    let mut peer = controller.accept().await;
+    assert!(peer.hello().await.holdings.is_some());
+    peer.begin_with(12, protocol, none()).await;
+    peer.end_with(12, &[]).await;
+    peer.batch(13, &[group(9)]).await;
+    assert!(matches!(peer.next().await, v1::agent_message::Kind::SendAll(_)));
+    peer.begin(14).await;
+    peer.batch(14, &[node("n1"), group(2)]).await;
+    peer.end(14).await;
+    let event = agent.event().await;
+    assert_eq!((event.revision, snapshot(&event)), (14, &state(&[2])));
 }
 
 #[tokio::test]

@@ -138,10 +138,12 @@ impl Node {
 
     pub(crate) async fn snapshot(&self, revision: u64, state: &NodeState) {
         use v1::controller_message::Kind;
-        let begin = v1::SnapshotBegin { revision, protocol: 1, controller: "test".to_owned() };
+        let controller = "test".to_owned();
+        let begin = v1::SnapshotBegin { revision, protocol: 1, controller, only: None };
         self.send(Kind::SnapshotBegin(begin)).await;
         self.delta(revision, &NodeState::default().diff(state)).await;
-        self.send(Kind::SnapshotEnd(v1::SnapshotEnd { revision })).await;
+        self.send(Kind::SnapshotEnd(v1::SnapshotEnd { revision, ..v1::SnapshotEnd::default() }))
+            .await;
     }
 
     pub(crate) async fn delta(&self, revision: u64, changes: &[Change]) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use tokio::sync::mpsc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tonic::{Code, Request, Response, Status, Streaming};
 use weir_api::convert::frames;
+use weir_api::holdings::{Hashes, ObjectHash};
 use weir_api::v1::agent_message::Kind as FromAgent;
 use weir_api::v1::controller_message::Kind as ToAgent;
 use weir_api::v1::distribution_server::Distribution;
@@ -20,11 +20,14 @@ use weir_api::version;
 use super::body::{Body, Out};
 use super::refusals::About;
 use super::{Context, HELLO_TIMEOUT, Identity};
-use crate::publish::{HubGone, Question, Session, SubscribeError, Subscription};
+use crate::publish::{Counters, Delta, HubGone, Question, Session, SubscribeError, Subscription};
 use crate::status::Hello;
 
 /// Size at which a part of a snapshot is full. Units: bytes.
 const SNAPSHOT_PART: usize = 512 << 10;
+
+/// Objects that are hashed before others have their turn: about a tenth of a millisecond.
+const HASH_PART: usize = 512;
 
 /// How long a tool may take to read a part of an answer before the agent goes on without it.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -98,17 +101,24 @@ async fn follow(
     mut inbound: Streaming<AgentMessage>,
     out: Out<ControllerMessage>,
 ) -> Result<(), Status> {
-    let hello = greet(&context, &node, &mut inbound).await?;
+    let (hello, holdings) = Box::pin(greet(&context, &node, &mut inbound)).await?;
     tracing::info!(%node, agent = %hello.agent_version, ovs = %hello.ovs_version, "agent connected");
-    let session =
-        Session { node: node.as_str().into(), hello, number: None, alive: Arc::default() };
+    let session = Session {
+        node: node.as_str().into(),
+        hello,
+        number: None,
+        doubted: false,
+        alive: Arc::default(),
+    };
     let questions = Questions::default();
     // which subscription a report is about: none before the first
     let (current_tx, current_rx) = watch::channel(None);
+    let doubts = Notify::new();
+    let heard = Heard { questions: &questions, doubts: &doubts, current: current_rx };
     let result = tokio::select! {
         // both ways at once: an agent that waits for us to read must not keep us from writing
-        end = read(&context, &node, &mut inbound, &questions, current_rx) => end,
-        end = write(&context, session, &out, &questions, &current_tx) => end,
+        end = read(&context, &node, &mut inbound, heard) => end,
+        end = write(&context, session, holdings, &out, &questions, &doubts, &current_tx) => end,
         () = context.drain.cancelled() => Err(Status::unavailable("the controller is shutting down")),
     };
     match &result {
@@ -120,12 +130,12 @@ async fn follow(
     result
 }
 
-/// The first message: who the agent is and what it speaks.
+/// The first message: who the agent is, what it speaks, and what it has already.
 async fn greet(
     context: &Context,
     node: &str,
     inbound: &mut Streaming<AgentMessage>,
-) -> Result<Hello, Status> {
+) -> Result<(Hello, Option<v1::Holdings>), Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no hello in time"))?;
@@ -151,7 +161,8 @@ async fn greet(
         }
         Status::failed_precondition(reason)
     })?;
-    Ok(Hello { agent_version: cut(&hello.agent_version), ovs_version: cut(&hello.ovs_version) })
+    let (agent_version, ovs_version) = (cut(&hello.agent_version), cut(&hello.ovs_version));
+    Ok((Hello { agent_version, ovs_version }, hello.holdings))
 }
 
 fn cut(text: &str) -> String {
@@ -177,14 +188,21 @@ fn malformed(context: &Context, node: &str, status: &Status) -> Status {
     }
 }
 
+/// What the half that reads tells the other.
+struct Heard<'a> {
+    questions: &'a Questions,
+    doubts: &'a Notify,
+    current: watch::Receiver<Option<(u32, u64)>>,
+}
+
 /// Takes what the agent says.
 async fn read(
     context: &Context,
     node: &str,
     inbound: &mut Streaming<AgentMessage>,
-    questions: &Questions,
-    current: watch::Receiver<Option<(u32, u64)>>,
+    heard: Heard<'_>,
 ) -> Result<(), Status> {
+    let Heard { questions, doubts, current } = heard;
     loop {
         let message =
             inbound.message().await.map_err(|status| malformed(context, node, &status))?;
@@ -196,7 +214,8 @@ async fn read(
                 // before the first subscription there is nothing it could be about
                 let subscription = *current.borrow();
                 if let Some((number, session)) = subscription {
-                    context.hub.realized(number, session, report).await.map_err(gone)?;
+                    let told = context.hub.realized(number, session, report);
+                    Box::pin(told).await.map_err(gone)?;
                 }
             }
             Some(FromAgent::Answer(answer)) => {
@@ -211,6 +230,7 @@ async fn read(
                     questions.forget(query);
                 }
             }
+            Some(FromAgent::SendAll(_)) => doubts.notify_one(),
             Some(FromAgent::Hello(_)) => {
                 context.refusals.malformed.fetch_add(1, Ordering::Relaxed);
                 return Err(Status::invalid_argument("hello comes first, and once"));
@@ -225,13 +245,16 @@ async fn read(
 async fn write(
     context: &Context,
     mut session: Session,
+    mut holdings: Option<v1::Holdings>,
     out: &Out<ControllerMessage>,
     questions: &Questions,
+    doubts: &Notify,
     current: &watch::Sender<Option<(u32, u64)>>,
 ) -> Result<(), Status> {
     context.hub.synced().await.map_err(gone)?;
     loop {
-        let subscription = match context.hub.subscribe(session.clone()).await {
+        let subscribing = Box::pin(context.hub.subscribe(session.clone()));
+        let subscription = match subscribing.await {
             Ok(subscription) => subscription,
             Err(error @ SubscribeError::Superseded) => {
                 return Err(Status::aborted(error.to_string()));
@@ -240,47 +263,101 @@ async fn write(
         };
         session.number = Some(subscription.session);
         current.send_replace(Some((subscription.node, subscription.session)));
-        forward(context, subscription, out, questions).await?;
+        // what it holds is known for the first time only
+        let holdings = holdings.take();
+        let Subscription { revision, snapshot, deltas, questions: asked, .. } = subscription;
+        // in a box of its own, as a stream is without it nearly all of its life
+        let partly = Box::pin(begin(context, revision, snapshot, holdings, out)).await?;
+        session.doubted = tokio::select! {
+            end = forward(context, deltas, asked, out, questions) => {
+                end?;
+                false
+            }
+            // once, as what is sent then is everything
+            () = doubts.notified(), if partly => {
+                tracing::warn!(
+                    node = %session.node,
+                    revision,
+                    "what the agent holds after it was told the difference is something else; it is sent everything"
+                );
+                true
+            }
+        };
     }
 }
 
-/// Serves one subscription until it ends.
-async fn forward(
+/// Sends a snapshot: everything, or what differs from what the agent holds. Tells whether it was the second.
+async fn begin(
     context: &Context,
-    subscription: Subscription,
+    revision: u64,
+    snapshot: Vec<Bytes>,
+    holdings: Option<v1::Holdings>,
     out: &Out<ControllerMessage>,
-    questions: &Questions,
-) -> Result<(), Status> {
-    let Subscription { revision, snapshot, mut deltas, questions: mut asked, .. } = subscription;
+) -> Result<bool, Status> {
+    let mut objects: Vec<Bytes> = snapshot.into_iter().flat_map(frames).collect();
+    let mut difference = None;
+    if let Some(holdings) = holdings {
+        let mut hashes = Vec::with_capacity(objects.len());
+        for part in objects.chunks(HASH_PART) {
+            hashes.extend(part.iter().map(|object| ObjectHash::of(object)));
+            tokio::task::yield_now().await;
+        }
+        let all: Hashes = hashes.iter().copied().collect();
+        difference = all.compare(&holdings).map(|difference| (difference, all.digest()));
+        if let Some((difference, _)) = &difference {
+            Counters::add(&context.hub.counters().snapshots_partial, 1);
+            let mut hashes = hashes.iter();
+            objects.retain(|_| hashes.next().is_some_and(|hash| difference.holds(hash)));
+        }
+    }
+    let bytes = &context.sent.snapshot;
     let begin = v1::SnapshotBegin {
         revision,
         protocol: version::PROTOCOL,
         controller: context.name.to_string(),
+        only: difference.as_ref().map(|(difference, _)| difference.to_proto()),
     };
-    send(out, &context.sent.snapshot, ToAgent::SnapshotBegin(begin)).await?;
-    let mut part = v1::Batch { revision, changes: Vec::new() };
-    let mut size = 0;
-    for change in snapshot.into_iter().flat_map(frames) {
-        if size > 0 && size + change.len() > SNAPSHOT_PART {
-            let full = std::mem::replace(&mut part, v1::Batch { revision, changes: Vec::new() });
-            send(out, &context.sent.snapshot, ToAgent::Batch(full)).await?;
+    send(out, bytes, ToAgent::SnapshotBegin(begin)).await?;
+    let empty = || v1::Batch { revision, changes: Vec::new() };
+    let (mut part, mut size) = (empty(), 0);
+    for object in objects {
+        if size > 0 && size + object.len() > SNAPSHOT_PART {
+            let full = std::mem::replace(&mut part, empty());
+            send(out, bytes, ToAgent::Batch(full)).await?;
             size = 0;
         }
-        size += change.len();
-        part.changes.push(change);
+        size += object.len();
+        part.changes.push(object);
     }
-    send(out, &context.sent.snapshot, ToAgent::Batch(part)).await?;
-    send(out, &context.sent.snapshot, ToAgent::SnapshotEnd(v1::SnapshotEnd { revision })).await?;
+    if size > 0 {
+        send(out, bytes, ToAgent::Batch(part)).await?;
+    }
+    let partly = difference.is_some();
+    let digest = difference.map(|(_, digest)| Bytes::copy_from_slice(&digest));
+    let end = v1::SnapshotEnd { revision, digest: digest.unwrap_or_default() };
+    send(out, bytes, ToAgent::SnapshotEnd(end)).await?;
+    Ok(partly)
+}
+
+/// Serves one subscription, after its snapshot, until it ends.
+async fn forward(
+    context: &Context,
+    mut deltas: mpsc::Receiver<Box<Delta>>,
+    mut asked: mpsc::Receiver<Box<Question>>,
+    out: &Out<ControllerMessage>,
+    questions: &Questions,
+) -> Result<(), Status> {
     loop {
         tokio::select! {
             delta = deltas.recv() => {
                 let Some(delta) = delta else {
                     return Ok(());
                 };
-                let batch = v1::Batch { revision: delta.revision, changes: delta.changes };
+                let batch = v1::Batch { revision: delta.revision, changes: delta.changes() };
                 send(out, &context.sent.delta, ToAgent::Batch(batch)).await?;
             }
-            Some(Question { what, parts }) = asked.recv() => {
+            Some(question) = asked.recv() => {
+                let Question { what, parts } = *question;
                 let id = questions.add(parts);
                 send(out, &context.sent.query, ToAgent::Query(v1::Query { id, what })).await?;
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Status, Streaming};
 use weir_api::convert::batch_from_proto;
+use weir_api::holdings::{Hashes, Held};
 use weir_api::v1::agent_message::Kind as FromAgent;
 use weir_api::v1::controller_message::Kind as ToAgent;
 use weir_api::v1::distribution_client::DistributionClient;
@@ -178,6 +180,13 @@ pub(crate) struct Agent {
     pub(crate) batches: usize,
     /// Snapshots taken.
     pub(crate) snapshots: usize,
+    /// Snapshots of what differs that led to something else than they should.
+    pub(crate) doubts: usize,
+    /// Bytes of the messages that the last snapshot took.
+    pub(crate) bytes: usize,
+    /// Changes in them.
+    pub(crate) changes: usize,
+    pub(crate) held: Option<Held>,
 }
 
 impl Agent {
@@ -186,8 +195,37 @@ impl Agent {
         Self::through(channel, node).await
     }
 
+    /// Says hello as `node`, which has a state already.
+    pub(crate) async fn reconnect(
+        channel: Channel,
+        node: &str,
+        state: NodeState,
+    ) -> Result<Self, Status> {
+        let held = Held::new(state.clone());
+        let holdings = held.to_proto();
+        let mut agent = Self::open(channel, node, Some(holdings)).await?;
+        (agent.state, agent.held) = (state, Some(held));
+        Ok(agent)
+    }
+
     /// The same by way of something around a channel.
     pub(crate) async fn through<C>(channel: C, node: &str) -> Result<Self, Status>
+    where
+        C: tonic::client::GrpcService<tonic::body::Body>,
+        C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        C::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+        <C::ResponseBody as tonic::codegen::Body>::Error:
+            Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        Self::open(channel, node, None).await
+    }
+
+    /// Says hello as `node`, which says to hold this.
+    pub(crate) async fn open<C>(
+        channel: C,
+        node: &str,
+        holdings: Option<v1::Holdings>,
+    ) -> Result<Self, Status>
     where
         C: tonic::client::GrpcService<tonic::body::Body>,
         C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -201,12 +239,24 @@ impl Agent {
             agent_version: "test".to_owned(),
             protocol: version::PROTOCOL,
             ovs_version: "3.1.0".to_owned(),
+            holdings,
         };
         to.send(AgentMessage { kind: Some(FromAgent::Hello(hello)) }).await.unwrap();
         let mut client =
             DistributionClient::new(channel).max_decoding_message_size(version::MAX_TO_AGENT);
         let from = client.follow(ReceiverStream::new(outbound)).await?.into_inner();
-        Ok(Self { to, from, state: NodeState::default(), revision: 0, batches: 0, snapshots: 0 })
+        Ok(Self {
+            to,
+            from,
+            state: NodeState::default(),
+            revision: 0,
+            batches: 0,
+            snapshots: 0,
+            doubts: 0,
+            bytes: 0,
+            changes: 0,
+            held: None,
+        })
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<ToAgent>, Status> {
@@ -217,18 +267,31 @@ impl Agent {
 
     /// Takes messages until a whole snapshot or one batch was applied.
     pub(crate) async fn step(&mut self) -> Result<(), Status> {
-        let mut snapshot = None;
+        let (mut snapshot, mut partial, mut skip) = (None, false, false);
         loop {
             let kind = self.next().await?;
             let kind = kind.ok_or_else(|| Status::ok("the stream ended"))?;
+            if matches!(kind, ToAgent::SnapshotBegin(_)) {
+                (self.bytes, self.changes) = (0, 0);
+            }
+            self.bytes += ControllerMessage { kind: Some(kind.clone()) }.encoded_len();
             match kind {
                 ToAgent::SnapshotBegin(begin) => {
                     assert_eq!(begin.protocol, version::PROTOCOL);
-                    snapshot = Some(NodeState::default());
+                    let held = self.held.take();
+                    (partial, skip) = (begin.only.is_some(), false);
+                    snapshot = Some(match &begin.only {
+                        None => NodeState::default(),
+                        Some(buckets) => {
+                            held.expect("it holds something").without(buckets).unwrap()
+                        }
+                    });
                 }
+                ToAgent::Batch(_) if skip => {}
                 ToAgent::Batch(batch) => {
                     let (changes, errors) = batch_from_proto(&batch);
                     assert_eq!(errors, []);
+                    self.changes += changes.len();
                     match &mut snapshot {
                         Some(state) => {
                             state.apply(changes);
@@ -243,7 +306,14 @@ impl Agent {
                     }
                 }
                 ToAgent::SnapshotEnd(end) => {
-                    self.state = snapshot.take().expect("an end has a beginning");
+                    let state = snapshot.take().expect("an end has a beginning");
+                    if partial && Hashes::of(&state).digest()[..] != end.digest[..] {
+                        (self.doubts, skip) = (self.doubts + 1, true);
+                        self.say(FromAgent::SendAll(v1::SendAll { revision: end.revision })).await;
+                        continue;
+                    }
+                    assert!(partial || end.digest.is_empty());
+                    self.state = state;
                     self.revision = end.revision;
                     self.snapshots += 1;
                     return Ok(());

@@ -331,6 +331,12 @@ impl Rig {
         }
     }
 
+    pub(super) async fn held(&self) -> Option<NodeState> {
+        let (reply, held) = oneshot::channel();
+        self.asks.send(Ask::Held(reply)).await.unwrap();
+        held.await.unwrap()
+    }
+
     pub(super) async fn symbols(&self) -> String {
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask::Symbols(reply)).await.unwrap();

@@ -63,7 +63,12 @@ impl Peer {
     }
 
     pub(super) async fn begin_as(&self, revision: u64, protocol: u32) {
-        let begin = v1::SnapshotBegin { revision, protocol, controller: "test".to_owned() };
+        self.begin_with(revision, protocol, None).await;
+    }
+
+    pub(super) async fn begin_with(&self, revision: u64, protocol: u32, only: Option<v1::Buckets>) {
+        let controller = "test".to_owned();
+        let begin = v1::SnapshotBegin { revision, protocol, controller, only };
         self.send(v1::controller_message::Kind::SnapshotBegin(begin)).await;
     }
 
@@ -78,7 +83,12 @@ impl Peer {
     }
 
     pub(super) async fn end(&self, revision: u64) {
-        self.send(v1::controller_message::Kind::SnapshotEnd(v1::SnapshotEnd { revision })).await;
+        self.end_with(revision, &[]).await;
+    }
+
+    pub(super) async fn end_with(&self, revision: u64, digest: &[u8]) {
+        let end = v1::SnapshotEnd { revision, digest: bytes::Bytes::copy_from_slice(digest) };
+        self.send(v1::controller_message::Kind::SnapshotEnd(end)).await;
     }
 
     pub(super) async fn query(&self, id: u64, what: &str) {
@@ -186,9 +196,12 @@ pub(super) struct Agent {
     pub queries: mpsc::Receiver<Query>,
     pub outbox: Outbox,
     pub status: watch::Receiver<UplinkStatus>,
+    /// What is in force, as the reconciler would say.
+    pub held: watch::Sender<Option<NodeState>>,
     pub stop: CancellationToken,
     pub task: Task<()>,
     _picture: watch::Sender<Option<Arc<SwitchState>>>,
+    _answering: Task<()>,
     _files: tempfile::TempDir,
 }
 
@@ -223,17 +236,39 @@ impl Agent {
         let (send_events, events) = mpsc::channel(8);
         let (send_queries, queries) = mpsc::channel(1);
         let (send_status, status) = watch::channel(UplinkStatus::default());
+        let (asks, mut asked) = mpsc::channel(1);
+        let (held, holds) = watch::channel(None);
+        let answering = weir_runtime::task::spawn("reconcile", async move {
+            while let Some(ask) = asked.recv().await {
+                match ask {
+                    Ask::Held(reply) => drop(reply.send(holds.borrow().clone())),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
         let (outbox, stop) = (Outbox::default(), CancellationToken::new());
         let uplink = Uplink {
             config,
             events: send_events,
             queries: send_queries,
+            asks,
             outbox: outbox.clone(),
             picture: seen,
             status: send_status,
         };
         let task = weir_runtime::task::spawn("uplink", uplink.run(stop.clone()));
-        Self { events, queries, outbox, status, stop, task, _picture: show, _files: files }
+        Self {
+            events,
+            queries,
+            outbox,
+            status,
+            held,
+            stop,
+            task,
+            _picture: show,
+            _answering: answering,
+            _files: files,
+        }
     }
 
     pub(super) async fn event(&mut self) -> Event {
