@@ -12,12 +12,14 @@ use weir_policy::port::{NamedPort, PortMatch, Protocol, Service};
 use weir_policy::rule::{Action, Direction, Peers, Policy, PolicyRule, Rule, Services, Tier};
 use weir_policy::state::{Change, Endpoint, NodeInfo};
 
+use super::wire::{EndpointFrame, EndpointParts};
 use super::*;
 
 mod generated;
 
 fn text() -> impl Strategy<Value = Str> {
-    "[a-z0-9./=-]{1,12}".prop_map(Str::from)
+    // at times long enough for a length of two bytes
+    prop_oneof![9 => "[a-z0-9./=-]{1,12}", 1 => "[a-z0-9./=-]{90,140}"].prop_map(Str::from)
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -174,6 +176,20 @@ proptest! {
                 Change::Group(g) => {
                     let members: Vec<ProfileId> = g.members.iter().copied().collect();
                     wire::frame_group(&mut piece, g.id, &g.selector, members.into_iter());
+                }
+                Change::Endpoint(e) => {
+                    let addresses: Vec<IpAddr> = e.addresses.iter().copied().collect();
+                    let frame = EndpointFrame::new(&EndpointParts {
+                        id: &e.id.0,
+                        namespace: &e.namespace,
+                        name: &e.name,
+                        node: &e.node,
+                        addresses: &addresses,
+                        mac: e.mac,
+                        profile: e.profile,
+                    });
+                    prop_assert_eq!((frame.id(), frame.name()), (&*e.id.0, &*e.name));
+                    piece.extend(frame.bytes());
                 }
                 other => wire::frame(&mut piece, other),
             }

@@ -4,6 +4,7 @@
 //! text twice; this writes the same bytes in one pass, which `tests::direct_bytes_are_those_of_the_generated_types` holds
 //! it to.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use weir_policy::group::Profile;
@@ -28,9 +29,59 @@ pub struct EndpointParts<'a> {
     pub profile: ProfileId,
 }
 
-/// Appends an endpoint's change, with its length before it.
-pub fn frame_endpoint(out: &mut Vec<u8>, endpoint: &EndpointParts<'_>) {
-    delimited(out, |out| endpoint_change(out, endpoint));
+/// An endpoint's change with its length before it. It is the smallest form of an endpoint, so that its texts are read here
+/// rather than kept once more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointFrame(Box<[u8]>);
+
+impl EndpointFrame {
+    pub fn new(endpoint: &EndpointParts<'_>) -> Self {
+        let fields = endpoint_length(endpoint);
+        let change = 1 + varint_length(fields) + fields;
+        let length = varint_length(change) + change;
+        let mut out = Vec::with_capacity(length);
+        varint(&mut out, change as u64);
+        tag(&mut out, 9, LENGTH);
+        varint(&mut out, fields as u64);
+        endpoint_fields(&mut out, endpoint);
+        debug_assert_eq!(out.len(), length, "{endpoint:?}");
+        Self(out.into())
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn id(&self) -> &str {
+        self.text(1)
+    }
+
+    pub fn name(&self) -> &str {
+        self.text(3)
+    }
+
+    /// The text of a field, one of the first four. Fields are in order, and an empty one is not there.
+    fn text(&self, field: u64) -> &str {
+        let mut rest = &*self.0;
+        // the frame's length, the tag and length of the one field of the change
+        for _ in 0..3 {
+            rest = take_varint(rest).1;
+        }
+        loop {
+            let (tag, after) = take_varint(rest);
+            let (length, after) = take_varint(after);
+            let Some((text, after)) =
+                after.split_at_checked(length.try_into().unwrap_or(usize::MAX))
+            else {
+                return "";
+            };
+            match (tag >> 3).cmp(&field) {
+                Ordering::Less => rest = after,
+                Ordering::Equal => return str::from_utf8(text).unwrap_or_default(),
+                Ordering::Greater => return "",
+            }
+        }
+    }
 }
 
 /// Appends a policy's change, with its length before it.
@@ -85,26 +136,36 @@ pub(super) fn change(out: &mut Vec<u8>, change: &Change) {
                 mac: e.mac,
                 profile: e.profile,
             };
-            endpoint_change(out, &parts);
+            message(out, 9, |out| endpoint_fields(out, &parts));
         }
         Change::RemoveEndpoint(id) => message(out, 10, |out| out.extend(id.0.as_bytes())),
     }
 }
 
-fn endpoint_change(out: &mut Vec<u8>, e: &EndpointParts<'_>) {
-    message(out, 9, |out| {
-        text(out, 1, e.id);
-        text(out, 2, e.namespace);
-        text(out, 3, e.name);
-        text(out, 4, e.node);
-        for a in e.addresses {
-            message(out, 5, |out| address(out, *a));
-        }
-        if let Some(mac) = e.mac {
-            message(out, 6, |out| out.extend(mac));
-        }
-        fixed64(out, 7, e.profile.0);
-    });
+fn endpoint_fields(out: &mut Vec<u8>, e: &EndpointParts<'_>) {
+    text(out, 1, e.id);
+    text(out, 2, e.namespace);
+    text(out, 3, e.name);
+    text(out, 4, e.node);
+    for a in e.addresses {
+        tag(out, 5, LENGTH);
+        varint(out, address_length(*a) as u64);
+        address(out, *a);
+    }
+    if let Some(mac) = e.mac {
+        message(out, 6, |out| out.extend(mac));
+    }
+    fixed64(out, 7, e.profile.0);
+}
+
+/// How long [`endpoint_fields`] are.
+fn endpoint_length(e: &EndpointParts<'_>) -> usize {
+    let delimited = |length: usize| 1 + varint_length(length) + length;
+    let texts = [e.id, e.namespace, e.name, e.node].into_iter().filter(|t| !t.is_empty());
+    texts.map(|t| delimited(t.len())).sum::<usize>()
+        + e.addresses.iter().map(|a| delimited(address_length(*a))).sum::<usize>()
+        + e.mac.map_or(0, |mac| delimited(mac.len()))
+        + if e.profile.0 == 0 { 0 } else { 9 }
 }
 
 fn node(out: &mut Vec<u8>, node: &NodeInfo) {
@@ -246,6 +307,28 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value.to_le_bytes()[0]);
 }
 
+fn varint_length(value: usize) -> usize {
+    let bits = usize::BITS - value.leading_zeros();
+    bits.div_ceil(7).max(1) as usize
+}
+
+/// A number and what comes after it; 0 where there is none.
+fn take_varint(bytes: &[u8]) -> (u64, &[u8]) {
+    let mut value = 0;
+    let mut rest = bytes;
+    for shift in (0..64).step_by(7) {
+        let Some((byte, after)) = rest.split_first() else {
+            break;
+        };
+        rest = after;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    (value, rest)
+}
+
 fn tag(out: &mut Vec<u8>, field: u64, wire: u64) {
     varint(out, field << 3 | wire);
 }
@@ -288,6 +371,13 @@ fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(a) => out.extend(a.octets()),
         IpAddr::V6(a) => out.extend(a.octets()),
+    }
+}
+
+fn address_length(address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(_) => 4,
+        IpAddr::V6(_) => 16,
     }
 }
 

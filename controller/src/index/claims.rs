@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use weir_policy::claim::Refusal;
+use weir_policy::ids::ProfileId;
 use weir_policy::world::{Kind, Node};
 
 use super::Index;
@@ -147,8 +148,9 @@ impl Index {
             }
         }
         if lost != pod.lost {
-            let settled = Arc::new(pod.with_lost(lost));
-            let place = settled.place;
+            let place = pod.place;
+            let profile = place.map_or(ProfileId(0), |p| self.profiles[p.profile].id);
+            let settled = Arc::new(pod.with_lost(lost, profile));
             let old = self.pods[number].replace(settled);
             self.journal.pod(number, old.as_ref());
             if let Some(place) = place {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use weir_api::convert::wire::{self, EndpointParts};
+use weir_api::convert::wire::{EndpointFrame, EndpointParts};
 use weir_policy::claim::Claim;
 use weir_policy::group::Profile;
 use weir_policy::ids::{EndpointId, ProfileId, Str};
@@ -25,8 +25,10 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub struct PodRecord {
     pub(super) kind: Kind,
-    pub(super) name: Str,
-    pub(super) uid: Str,
+    /// What agents are told of it, if it has a place. Its name and its UID are here and nowhere else.
+    frame: EndpointFrame,
+    /// Absent: agents know it by its name.
+    has_uid: bool,
     pub(super) node: Str,
     pub(super) addresses: SmallVec<[IpAddr; 1]>,
     pub(super) mac: Option<[u8; 6]>,
@@ -47,8 +49,8 @@ impl PodRecord {
         Pod {
             kind: self.kind,
             namespace: self.content.namespace.clone(),
-            name: self.name.clone(),
-            uid: self.uid.clone(),
+            name: self.name().into(),
+            uid: self.uid().into(),
             labels: self.content.labels.clone(),
             node: self.node.clone(),
             addresses: self.addresses.to_vec(),
@@ -63,7 +65,7 @@ impl PodRecord {
 
     fn is(&self, pod: &Pod) -> bool {
         self.kind == pod.kind
-            && self.uid == pod.uid
+            && *self.uid() == *pod.uid
             && self.mac == pod.mac
             && self.node == pod.node
             && *self.addresses == *pod.addresses
@@ -75,12 +77,17 @@ impl PodRecord {
             && self.content.named_ports == pod.named_ports
     }
 
+    pub(super) fn name(&self) -> &str {
+        self.frame.name()
+    }
+
+    /// Empty where it has none.
+    pub(super) fn uid(&self) -> &str {
+        if self.has_uid { self.frame.id() } else { "" }
+    }
+
     pub(super) fn endpoint_id(&self) -> EndpointId {
-        if self.uid.is_empty() {
-            EndpointId(format!("{}/{}", self.content.namespace, self.name).into())
-        } else {
-            EndpointId(self.uid.clone())
-        }
+        EndpointId(self.frame.id().into())
     }
 
     /// What agents are told of it: with the addresses that are its own (NP-45).
@@ -89,7 +96,7 @@ impl PodRecord {
         Endpoint {
             id: self.endpoint_id(),
             namespace: self.content.namespace.clone(),
-            name: self.name.clone(),
+            name: self.name().into(),
             node: self.node.clone(),
             addresses: own.copied().collect(),
             mac: self.mac,
@@ -97,36 +104,26 @@ impl PodRecord {
         }
     }
 
-    /// Appends what agents are told of it.
-    pub(super) fn frame(&self, profile: ProfileId, out: &mut Vec<u8>) {
-        let id;
-        let own = self.addresses.iter().filter(|a| !self.lost.contains(a));
-        let mut addresses: SmallVec<[IpAddr; 4]> = own.copied().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        let parts = EndpointParts {
-            id: if self.uid.is_empty() {
-                id = self.endpoint_id();
-                &id.0
-            } else {
-                &self.uid
-            },
-            namespace: &self.content.namespace,
-            name: &self.name,
-            node: &self.node,
-            addresses: &addresses,
-            mac: self.mac,
-            profile,
-        };
-        wire::frame_endpoint(out, &parts);
+    /// What agents are told of it: a frame.
+    pub(super) fn frame(&self) -> &[u8] {
+        self.frame.bytes()
     }
 
     /// The same pod after it lost and won addresses.
-    pub(super) fn with_lost(&self, lost: Box<[IpAddr]>) -> Self {
+    pub(super) fn with_lost(&self, lost: Box<[IpAddr]>, profile: ProfileId) -> Self {
+        let own = self.addresses.iter().filter(|a| !lost.contains(a));
         Self {
             kind: self.kind,
-            name: self.name.clone(),
-            uid: self.uid.clone(),
+            frame: EndpointFrame::new(&EndpointParts {
+                id: self.frame.id(),
+                namespace: &self.content.namespace,
+                name: self.name(),
+                node: &self.node,
+                addresses: &in_order(own.copied()),
+                mac: self.mac,
+                profile,
+            }),
+            has_uid: self.has_uid,
             node: self.node.clone(),
             addresses: self.addresses.clone(),
             mac: self.mac,
@@ -147,12 +144,12 @@ impl PodRecord {
             stays: !self.terminating,
             created: self.created,
             id: self.endpoint_id(),
-            key: (self.content.namespace.clone(), self.name.clone()),
+            key: (self.content.namespace.clone(), self.name().into()),
         }
     }
 
     pub(super) fn title(&self) -> String {
-        format!("{} {}/{}", self.kind.as_str(), self.content.namespace, self.name)
+        format!("{} {}/{}", self.kind.as_str(), self.content.namespace, self.name())
     }
 
     /// The addresses that it claims.
@@ -162,8 +159,16 @@ impl PodRecord {
     }
 }
 
+/// Each once, as agents are told of them.
+fn in_order(addresses: impl Iterator<Item = IpAddr>) -> SmallVec<[IpAddr; 4]> {
+    let mut out: SmallVec<[IpAddr; 4]> = addresses.collect();
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
 /// A deletion that names a UID is not about a later object of the same name.
-fn is_meant(uid: &Str, known: &Str) -> bool {
+fn is_meant(uid: &str, known: &str) -> bool {
     uid.is_empty() || known.is_empty() || uid == known
 }
 
@@ -197,19 +202,35 @@ impl Index {
         let node = (!pod.node.is_empty()).then(|| self.node_number(&pod.node));
         let profile =
             Profile { namespace: pod.namespace, labels: pod.labels, named_ports: pod.named_ports };
-        let (content, place) = if is_endpoint {
+        let (content, place, id) = if is_endpoint {
             let number = self.profile_number(profile);
-            let content = Arc::clone(&self.profiles[number].content);
-            let place = Place { profile: number, node };
-            (content, Some(place))
+            let record = &self.profiles[number];
+            (Arc::clone(&record.content), Some(Place { profile: number, node }), record.id)
         } else {
-            (Arc::new(self.names.profile(profile)), None)
+            // it has a frame as others have, which goes nowhere
+            (Arc::new(self.names.profile(profile)), None, ProfileId(0))
         };
+        let node = node.map_or_else(|| pod.node.clone(), |n| self.node_name(n).clone());
+        let named;
+        let frame = EndpointFrame::new(&EndpointParts {
+            id: if pod.uid.is_empty() {
+                named = format!("{}/{}", key.0, key.1);
+                &named
+            } else {
+                &pod.uid
+            },
+            namespace: &key.0,
+            name: &key.1,
+            node: &node,
+            addresses: &in_order(pod.addresses.iter().copied()),
+            mac: pod.mac,
+            profile: id,
+        });
         let record = PodRecord {
             kind: pod.kind,
-            name: pod.name,
-            uid: pod.uid,
-            node: node.map_or_else(|| pod.node.clone(), |n| self.node_name(n).clone()),
+            frame,
+            has_uid: !pod.uid.is_empty(),
+            node,
             addresses: pod.addresses.into_iter().collect(),
             mac: pod.mac,
             lost: Box::default(),
@@ -244,7 +265,7 @@ impl Index {
         let Some(old) = &self.pods[number] else {
             return;
         };
-        if old.kind != kind || !is_meant(uid, &old.uid) {
+        if old.kind != kind || !is_meant(uid, old.uid()) {
             return;
         }
         if let Some(workload) = self.shadowed.remove(key) {
@@ -297,7 +318,7 @@ impl Index {
     /// The number of a pod. One that went in this batch still has it.
     fn find_pod(&self, key: &PodKey) -> Option<u32> {
         self.pod_numbers.find(key, |n| match &self.pods[n] {
-            Some(pod) => pod.name == key.1 && pod.content.namespace == key.0,
+            Some(pod) => *pod.name() == *key.1 && pod.content.namespace == key.0,
             None => self.journal.gone_pods.iter().any(|(gone, k)| *gone == n && k == key),
         })
     }

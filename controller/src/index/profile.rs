@@ -23,6 +23,8 @@ use super::table::Table;
 pub(super) struct ProfileRecord {
     pub(super) id: ProfileId,
     pub(super) content: Arc<Profile>,
+    /// What agents are told of it: a frame.
+    pub(super) frame: Box<[u8]>,
     pub(super) namespace: u32,
     pub(super) pods: Set,
     /// Nodes where its pods run, with the number of these.
@@ -77,8 +79,10 @@ impl Index {
         }
         let content = Arc::new(self.names.profile(content));
         let namespace = self.namespaces.mention(&content.namespace);
+        let frame = self.encoder.get_mut().write(|out| wire::frame_profile(out, &content)).into();
         let number = self.profiles.slots.insert(ProfileRecord {
             id: content.id(),
+            frame,
             content: Arc::clone(&content),
             namespace,
             pods: Set::default(),
@@ -108,10 +112,8 @@ impl Index {
         let record = &self.profiles[number];
         record.encoded.get_or_init(|| {
             let pods = record.pods.iter().filter_map(|n| self.pods[n].as_ref());
-            encoder.pieces(iter::once(None).chain(pods.map(Some)), |thing, out| match thing {
-                None => wire::frame_profile(out, &record.content),
-                Some(pod) => pod.frame(record.id, out),
-            })
+            let frames = iter::once(&*record.frame).chain(pods.map(|pod| pod.frame()));
+            encoder.pieces(frames, |frame, out| out.extend_from_slice(frame))
         })
     }
 

@@ -25,10 +25,10 @@ impl Index {
             for (profile, pod) in &span.apart {
                 let record = &self.profiles[*profile];
                 if known.replace(*profile) != Some(*profile) {
-                    wire::frame_profile(out, &record.content);
+                    out.extend_from_slice(&record.frame);
                 }
                 if let Some(pod) = &self.pods[*pod] {
-                    pod.frame(record.id, out);
+                    out.extend_from_slice(pod.frame());
                 }
             }
         }));
