@@ -32,6 +32,7 @@ mod group;
 mod intern;
 mod journal;
 mod labels;
+mod marks;
 mod namespace;
 mod pod;
 mod policy;
@@ -164,7 +165,8 @@ impl Index {
     /// Until the source has synced there is nobody to tell, and the output is empty.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Output {
         // what comes in the batch that completes the picture belongs to the picture
-        self.journal.set_on(self.synced);
+        let was_synced = self.synced;
+        self.journal.set_on(was_synced);
         for event in events {
             match event {
                 Event::NamespaceApplied { name, labels } => self.apply_namespace(name, labels),
@@ -192,6 +194,9 @@ impl Index {
         }
         let deliveries = self.deliveries();
         self.sweep();
+        if self.synced && !was_synced {
+            self.encode_needed();
+        }
         Output { revision: self.revision, deliveries }
     }
 

@@ -36,6 +36,10 @@ impl Counts {
         false
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn contains(&self, number: u32) -> bool {
         self.0.binary_search_by_key(&number, |(n, _)| *n).is_ok()
     }

@@ -82,6 +82,15 @@ impl GroupRecord {
         out
     }
 
+    pub(super) fn is_needed(&self) -> bool {
+        !self.active.is_empty() || !self.named.is_empty() || self.has_peers()
+    }
+
+    /// Some node needs the addresses of its members.
+    pub(super) fn has_peers(&self) -> bool {
+        !self.peer.is_empty()
+    }
+
     pub(super) fn before(&self) -> GroupBefore {
         GroupBefore { active: self.active.bitmap(), need: self.need(), peer: self.peer.bitmap() }
     }
@@ -100,6 +109,15 @@ pub(super) struct Groups {
 impl Groups {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &GroupRecord)> {
+        self.slots.iter()
+    }
+
+    /// All numbers are below this.
+    pub(super) fn end(&self) -> u32 {
+        self.slots.end()
     }
 
     pub(super) fn change_members<T>(&mut self, group: u32, change: impl FnOnce(&mut Set) -> T) {

@@ -53,6 +53,15 @@ impl Profiles {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &ProfileRecord)> {
+        self.slots.iter()
+    }
+
+    /// All numbers are below this.
+    pub(super) fn end(&self) -> u32 {
+        self.slots.end()
+    }
 }
 
 impl At<u32> for Profiles {

@@ -16,22 +16,24 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
+    /// All numbers are below this.
+    pub(super) fn end(&self) -> u32 {
+        u32::try_from(self.items.len()).expect("fewer than 2^32 objects fit in memory")
+    }
+
     pub(super) fn insert(&mut self, item: T) -> u32 {
         if let Some(number) = self.free.pop() {
             self.items[number as usize] = Some(item);
             return number;
         }
-        let number =
-            u32::try_from(self.items.len()).expect("fewer than 2^32 objects fit in memory");
+        let number = self.end();
         self.items.push(Some(item));
         number
     }
 
     /// The number that [`Self::insert`] gives next.
     pub(super) fn next(&self) -> u32 {
-        let end =
-            || u32::try_from(self.items.len()).expect("fewer than 2^32 objects fit in memory");
-        self.free.last().copied().unwrap_or_else(end)
+        self.free.last().copied().unwrap_or_else(|| self.end())
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<T> {

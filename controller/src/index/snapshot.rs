@@ -5,6 +5,7 @@ use weir_api::convert::wire;
 use weir_policy::state::{Change, NodeState};
 
 use super::Index;
+use super::marks::Marks;
 use super::policy::SINGLE;
 
 impl Index {
@@ -32,11 +33,11 @@ impl Index {
                 }
             }
         }));
-        for profile in &span.reached {
-            out.extend_from_slice(self.profile_encoded(*profile, encoder));
+        for profile in span.reached.iter() {
+            out.extend_from_slice(self.profile_encoded(profile, encoder));
         }
-        for group in &span.groups {
-            out.push(self.group_encoded(*group, encoder));
+        for group in span.groups.iter() {
+            out.push(self.group_encoded(group, encoder));
         }
         for group in subjects {
             self.policies_encoded(group, encoder, &mut out);
@@ -44,7 +45,23 @@ impl Index {
         out
     }
 
-    /// The same as a value.
+    /// Encodes what any node needs, in the order in which it lies in memory: every agent asks soon after the picture is
+    /// complete, and node by node it would be met in no order at all.
+    pub(super) fn encode_needed(&self) {
+        let encoder = &mut *self.encoder.borrow_mut();
+        for (number, profile) in self.profiles.iter() {
+            if profile.groups.iter().any(|g| self.groups[*g].has_peers()) {
+                self.profile_encoded(number, encoder);
+            }
+        }
+        for (number, group) in self.groups.iter() {
+            if group.is_needed() {
+                self.group_encoded(number, encoder);
+            }
+        }
+    }
+
+    /// What [`Self::snapshot`] encodes, as a value.
     pub fn state(&self, node: u32) -> NodeState {
         let span = self.span(node);
         let mut state = NodeState { node: self.node_info(node), ..NodeState::default() };
@@ -56,13 +73,13 @@ impl Index {
                 state.endpoints.insert(endpoint.id.clone(), endpoint);
             }
         };
-        for profile in &span.reached {
-            add(*profile, &mut self.profiles[*profile].pods.iter());
+        for profile in span.reached.iter() {
+            add(profile, &mut self.profiles[profile].pods.iter());
         }
         for (profile, pod) in &span.apart {
             add(*profile, &mut std::iter::once(*pod));
         }
-        state.groups = span.groups.iter().map(|n| (self.groups[*n].id, self.group(*n))).collect();
+        state.groups = span.groups.iter().map(|n| (self.groups[n].id, self.group(n))).collect();
         for group in &self.nodes[node].subjects {
             let records =
                 self.groups[group].policies.iter().filter_map(|n| self.policies[n].as_ref());
@@ -73,29 +90,26 @@ impl Index {
 
     fn span(&self, node: u32) -> Span {
         let record = &self.nodes[node];
-        // lists that grow here cost more than a look at how long they get
-        let named = record.subjects.iter().map(|g| 1 + self.groups[g].edges.len()).sum();
-        let mut span = Span { groups: Vec::with_capacity(named), ..Span::default() };
-        let mut peers = Vec::with_capacity(named);
+        let mut span = Span {
+            groups: Marks::new(self.groups.end()),
+            reached: Marks::new(self.profiles.end()),
+            apart: Vec::new(),
+        };
+        let mut peers = Marks::new(self.groups.end());
         for subject in &record.subjects {
-            span.groups.push(subject);
+            span.groups.insert(subject);
             for (named, edge) in &self.groups[subject].edges {
-                span.groups.push(*named);
-                if edge.as_peer > 0 {
-                    peers.push(*named);
+                span.groups.insert(*named);
+                if edge.as_peer > 0 && peers.insert(*named) {
+                    for profile in &self.groups[*named].members {
+                        span.reached.insert(profile);
+                    }
                 }
             }
         }
-        distinct(&mut span.groups);
-        distinct(&mut peers);
-        span.reached.reserve(peers.iter().map(|g| self.groups[*g].members.len()).sum());
-        for peer in &peers {
-            span.reached.extend(&self.groups[*peer].members);
-        }
-        distinct(&mut span.reached);
         for pod in &record.pods {
             if let Some(place) = self.pods[pod].as_ref().and_then(|p| p.place)
-                && span.reached.binary_search(&place.profile).is_err()
+                && !span.reached.contains(place.profile)
             {
                 span.apart.push((place.profile, pod));
             }
@@ -105,17 +119,12 @@ impl Index {
     }
 }
 
-fn distinct(numbers: &mut Vec<u32>) {
-    numbers.sort_unstable();
-    numbers.dedup();
-}
-
-/// Numbers of what a node needs, apart from its policies: those are the ones of its subject groups. Each list is sorted.
-#[derive(Debug, Default)]
+/// Numbers of what a node needs, apart from its policies: those are the ones of its subject groups.
+#[derive(Debug)]
 struct Span {
-    groups: Vec<u32>,
+    groups: Marks,
     /// Profiles that a peer group holds: with all their endpoints.
-    reached: Vec<u32>,
-    /// Other pods that run here, with their profiles.
+    reached: Marks,
+    /// Other pods that run here, with their profiles; sorted.
     apart: Vec<(u32, u32)>,
 }
