@@ -59,7 +59,7 @@ use policy::PolicyRecord;
 use profile::Profiles;
 use set::Set;
 use slots::Slots;
-use table::{Map, Table};
+use table::{Hasher, Map};
 
 /// A node as the index knows it. It exists from its first mention on; nodes are few, and their numbers stay theirs.
 #[derive(Debug)]
@@ -98,14 +98,14 @@ pub struct Index {
     node_numbers: Map<Str, u32>,
     /// A number is a pod's name, until the batch ends in which it went.
     pods: Slots<Option<Arc<PodRecord>>>,
-    pod_numbers: Table,
     /// Workloads that have the name of a pod.
     shadowed: Map<PodKey, Pod>,
     claims: Claims,
     profiles: Profiles,
     groups: Groups,
     policies: Slots<Option<PolicyRecord>>,
-    policy_numbers: Table,
+    /// Of the keys in the tables of each namespace.
+    hasher: Hasher,
     /// Borrowed for the time of one snapshot.
     encoder: RefCell<Encoder>,
     journal: Journal,
@@ -227,16 +227,10 @@ impl Index {
     fn sweep(&mut self) {
         let journal = std::mem::take(&mut self.journal);
         for (number, key) in journal.gone_pods {
-            if self.pods.holds(number) && self.pods[number].is_none() {
-                self.pods.remove(number);
-                self.pod_numbers.remove(&key, number);
-            }
+            self.free_pod_if_gone(number, &key);
         }
         for (number, key) in journal.gone_policies {
-            if self.policies.holds(number) && self.policies[number].is_none() {
-                self.policies.remove(number);
-                self.policy_numbers.remove(&key, number);
-            }
+            self.free_policy_if_gone(number, &key);
         }
         for number in journal.unused_groups {
             self.drop_group_if_unused(number);

@@ -8,129 +8,187 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::DefaultHashBuilder;
 use smallvec::SmallVec;
-use weir_policy::ids::Str;
 use weir_policy::labels::{LabelSelector, Labels, NamespaceScope, Requirement, Selector};
 
 use super::table::Map;
 
 /// What a label set must have.
-#[derive(Hash)]
+#[derive(Clone, Copy, Hash)]
 enum LabelAnchor<'a> {
     Value(&'a str, &'a str),
     Key(&'a str),
     Nothing,
 }
 
-/// What a namespace must be or have.
-#[derive(Hash)]
-enum ScopeAnchor<'a> {
-    Name(&'a str),
-    Labels(LabelAnchor<'a>),
-}
-
-/// One hash of each kind of anchor, for all that a selector hangs on or that a label set answers to.
+/// One hash of each anchor that a selector hangs on or that a label set answers to.
 type Hashes = SmallVec<[u64; 16]>;
 
-/// Groups that hang on namespaces of one anchor.
-#[derive(Debug, Default)]
-struct Scope {
-    /// How many there are, once for each anchor of their pods.
-    groups: u32,
-    /// Which they are, where the anchor is about labels.
-    by_labels: Vec<u32>,
+/// Numbers of groups, each once.
+pub(super) type Found = SmallVec<[u32; 8]>;
+
+/// Up to this many anchors of one namespace are looked at one after the other.
+const FEW: usize = 16;
+
+/// Numbers of the groups whose selectors name one namespace, by the anchors of their pods.
+#[derive(Debug)]
+pub(super) enum Local {
+    /// Half a hash and a number, in no order.
+    Few(SmallVec<[(u32, u32); 4]>),
+    Many(Box<Map<u32, SmallVec<[u32; 2]>>>),
 }
 
-/// Numbers of groups by the anchors of their selectors.
-#[derive(Debug, Default)]
-pub(super) struct Anchors {
-    hasher: DefaultHashBuilder,
-    scopes: Map<u64, Scope>,
-    groups: Map<u64, SmallVec<[u32; 2]>>,
-}
-
-impl Anchors {
-    fn hash(&self, anchor: &impl Hash) -> u64 {
-        self.hasher.hash_one(anchor)
+impl Default for Local {
+    fn default() -> Self {
+        Self::Few(SmallVec::new())
     }
+}
 
-    pub(super) fn insert(&mut self, group: u32, selector: &Selector) {
-        let pods = self.anchors(&selector.pods);
-        let by_labels = matches!(selector.namespaces, NamespaceScope::Labels(_));
-        for scope in self.scopes_of(&selector.namespaces) {
-            let entry = self.scopes.entry(scope).or_default();
-            entry.groups += 1;
-            if by_labels {
-                entry.by_labels.push(group);
+impl Local {
+    fn insert(&mut self, anchor: u32, group: u32) {
+        match self {
+            Self::Few(pairs) if pairs.len() < FEW => pairs.push((anchor, group)),
+            Self::Few(pairs) => {
+                let mut many = Map::<u32, SmallVec<[u32; 2]>>::default();
+                for (anchor, group) in pairs.iter().copied().chain([(anchor, group)]) {
+                    many.entry(anchor).or_default().push(group);
+                }
+                *self = Self::Many(Box::new(many));
             }
-            for pod in &pods {
-                self.groups.entry(both(scope, *pod)).or_default().push(group);
-            }
+            Self::Many(groups) => groups.entry(anchor).or_default().push(group),
         }
     }
 
-    pub(super) fn remove(&mut self, group: u32, selector: &Selector) {
-        let pods = self.anchors(&selector.pods);
-        for scope in self.scopes_of(&selector.namespaces) {
-            if let Some(entry) = self.scopes.get_mut(&scope) {
-                entry.groups -= 1;
-                entry.by_labels.retain(|g| *g != group);
-                if entry.groups == 0 {
-                    self.scopes.remove(&scope);
-                }
-            }
-            for pod in &pods {
-                let key = both(scope, *pod);
-                if let Some(groups) = self.groups.get_mut(&key) {
-                    groups.retain(|g| *g != group);
-                    if groups.is_empty() {
-                        self.groups.remove(&key);
+    fn remove(&mut self, anchor: u32, group: u32) {
+        match self {
+            Self::Few(pairs) => pairs.retain(|pair| *pair != (anchor, group)),
+            Self::Many(groups) => {
+                if let Some(of_anchor) = groups.get_mut(&anchor) {
+                    of_anchor.retain(|g| *g != group);
+                    if of_anchor.is_empty() {
+                        groups.remove(&anchor);
                     }
                 }
             }
         }
     }
 
-    /// Groups that could hold a profile of these labels in this namespace; the selector has the last word.
-    pub(super) fn of_profile(&self, namespace: &Str, scope: &Labels, pod: &Labels) -> Vec<u32> {
-        let name = self.hash(&ScopeAnchor::Name(namespace));
-        let mut scopes: Hashes =
-            carried(scope).map(|a| self.hash(&ScopeAnchor::Labels(a))).collect();
-        scopes.push(name);
-        // most anchors are nobody's
-        scopes.retain(|s| self.scopes.contains_key(s));
-        if scopes.is_empty() {
-            return Vec::new();
+    /// Adds the groups that hang on one of these anchors.
+    fn of(&self, anchors: &Hashes, out: &mut Found) {
+        match self {
+            Self::Few(pairs) => {
+                let pairs = pairs.iter().filter(|(a, _)| anchors.iter().any(|h| half(*h) == *a));
+                out.extend(pairs.map(|(_, group)| *group));
+            }
+            Self::Many(groups) => {
+                out.extend(anchors.iter().filter_map(|h| groups.get(&half(*h))).flatten().copied());
+            }
         }
-        let mut out = Vec::new();
-        for pod in carried(pod).map(|a| self.hash(&a)) {
-            for scope in &scopes {
-                out.extend(self.groups.get(&both(*scope, pod)).into_iter().flatten());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Few(pairs) => pairs.is_empty(),
+            Self::Many(groups) => groups.is_empty(),
+        }
+    }
+}
+
+/// Numbers of groups whose namespaces are picked by labels, by the anchors of their selectors; and the hashes of all.
+#[derive(Debug, Default)]
+pub(super) struct Anchors {
+    hasher: DefaultHashBuilder,
+    /// By the anchors of their namespaces, once for each.
+    scopes: Map<u64, Vec<u32>>,
+    /// By both.
+    groups: Map<u64, SmallVec<[u32; 2]>>,
+}
+
+impl Anchors {
+    fn hash(&self, anchor: LabelAnchor<'_>) -> u64 {
+        self.hasher.hash_one(anchor)
+    }
+
+    /// `local` is of the namespace that the selector names, where it names one.
+    pub(super) fn insert(&mut self, group: u32, selector: &Selector, local: Option<&mut Local>) {
+        let pods: Hashes = each_anchor(&selector.pods).map(|a| self.hash(a)).collect();
+        match (&selector.namespaces, local) {
+            (NamespaceScope::Name(_), Some(local)) => {
+                pods.iter().for_each(|pod| local.insert(half(*pod), group));
+            }
+            (NamespaceScope::Name(_), None) => {}
+            (NamespaceScope::Labels(scope), _) => {
+                for scope in each_anchor(scope).map(|a| self.hasher.hash_one(a)) {
+                    self.scopes.entry(scope).or_default().push(group);
+                    for pod in &pods {
+                        self.groups.entry(both(scope, *pod)).or_default().push(group);
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`Self::insert`].
+    pub(super) fn remove(&mut self, group: u32, selector: &Selector, local: Option<&mut Local>) {
+        let pods: Hashes = each_anchor(&selector.pods).map(|a| self.hash(a)).collect();
+        match (&selector.namespaces, local) {
+            (NamespaceScope::Name(_), Some(local)) => {
+                pods.iter().for_each(|pod| local.remove(half(*pod), group));
+            }
+            (NamespaceScope::Name(_), None) => {}
+            (NamespaceScope::Labels(scope), _) => {
+                for scope in each_anchor(scope).map(|a| self.hasher.hash_one(a)) {
+                    take_out(&mut self.scopes, scope, |groups| {
+                        groups.retain(|g| *g != group);
+                        groups.is_empty()
+                    });
+                    for pod in &pods {
+                        take_out(&mut self.groups, both(scope, *pod), |groups| {
+                            groups.retain(|g| *g != group);
+                            groups.is_empty()
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Groups that could hold a profile of these labels in a namespace; the selector has the last word. `scope` are the
+    /// namespace's labels.
+    pub(super) fn of_profile(&self, local: &Local, scope: &Labels, pod: &Labels) -> Found {
+        let mut out = Found::new();
+        if local.is_empty() && self.scopes.is_empty() {
+            return out;
+        }
+        let pods: Hashes = carried(pod).map(|a| self.hash(a)).collect();
+        local.of(&pods, &mut out);
+        if !self.scopes.is_empty() {
+            // most anchors are nobody's
+            let scopes = carried(scope).map(|a| self.hash(a));
+            for scope in scopes.filter(|s| self.scopes.contains_key(s)) {
+                let groups = pods.iter().filter_map(|pod| self.groups.get(&both(scope, *pod)));
+                out.extend(groups.flatten().copied());
             }
         }
         distinct(out)
     }
 
     /// Groups whose namespace selector could pick a namespace of these labels.
-    pub(super) fn of_namespace(&self, labels: &Labels) -> Vec<u32> {
-        let scopes = carried(labels).map(|a| self.hash(&ScopeAnchor::Labels(a)));
-        let scopes = scopes.filter_map(|s| self.scopes.get(&s));
-        distinct(scopes.flat_map(|s| &s.by_labels).copied().collect())
+    pub(super) fn of_namespace(&self, labels: &Labels) -> Found {
+        let scopes = carried(labels).filter_map(|a| self.scopes.get(&self.hash(a)));
+        distinct(scopes.flatten().copied().collect())
     }
+}
 
-    fn scopes_of(&self, scope: &NamespaceScope) -> Hashes {
-        match scope {
-            NamespaceScope::Name(name) => {
-                [self.hash(&ScopeAnchor::Name(name))].into_iter().collect()
-            }
-            NamespaceScope::Labels(s) => {
-                each_anchor(s).map(|a| self.hash(&ScopeAnchor::Labels(a))).collect()
-            }
-        }
+fn take_out<T>(map: &mut Map<u64, T>, key: u64, remove: impl FnOnce(&mut T) -> bool) {
+    if map.get_mut(&key).is_some_and(remove) {
+        map.remove(&key);
     }
+}
 
-    fn anchors(&self, selector: &LabelSelector) -> Hashes {
-        each_anchor(selector).map(|a| self.hash(&a)).collect()
-    }
+/// The half of a hash that [`Local`] keeps.
+fn half(hash: u64) -> u32 {
+    let [a, b, c, d, ..] = hash.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// The key of a pair.
@@ -138,7 +196,7 @@ fn both(scope: u64, pod: u64) -> u64 {
     scope.rotate_left(32) ^ pod
 }
 
-fn distinct(mut groups: Vec<u32>) -> Vec<u32> {
+fn distinct(mut groups: Found) -> Found {
     groups.sort_unstable();
     groups.dedup();
     groups

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use weir_api::convert::wire;
 use weir_policy::group::Group;
 use weir_policy::ids::{GroupId, ProfileId};
-use weir_policy::labels::Selector;
+use weir_policy::labels::{NamespaceScope, Selector};
 
 use super::Index;
 use super::anchors::Anchors;
@@ -100,6 +100,7 @@ impl GroupRecord {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     slots: Slots<GroupRecord>,
+    /// Those whose selectors name no namespace, by id.
     numbers: Table,
     /// How many edges all groups have.
     pub(super) edges: usize,
@@ -141,18 +142,34 @@ impl AtMut<u32> for Groups {
     }
 }
 
+/// Half of an id, which is a hash already, and of a kind that nobody makes collide cheaply.
+fn id_half(id: GroupId) -> u32 {
+    let [a, b, c, d, ..] = id.0.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 impl Index {
     /// The number of the group that a selector makes; a new one finds its members.
     pub(super) fn group_number(&mut self, id: GroupId, selector: &Selector) -> u32 {
-        let groups = &self.groups;
-        if let Some(number) = groups.numbers.find(&id, |n| groups.slots[n].id == id) {
+        let is = |number: u32| self.groups.slots[number].id == id;
+        let namespace = match &selector.namespaces {
+            NamespaceScope::Name(name) => Some(self.namespaces.mention(name)),
+            NamespaceScope::Labels(_) => None,
+        };
+        let known = match namespace {
+            Some(ns) => self.namespaces.of(ns).groups.find(id_half(id), is),
+            None => self.groups.numbers.find(&id, is),
+        };
+        if let Some(number) = known {
             return number;
         }
         let scope = self.namespaces.in_scope(&selector.namespaces);
         let labels = |number: u32| &self.profiles[number].content.labels;
         let members = self.profiles.labels.select(scope.as_deref(), &selector.pods, labels);
-        let selector = self.names.selector(selector);
-        self.groups.anchors.insert(self.groups.slots.next(), &selector);
+        let name = namespace.map(|ns| self.namespaces.of(ns).name.clone());
+        let selector = self.names.selector(selector, name);
+        let local = namespace.map(|ns| &mut self.namespaces.of_mut(ns).anchors);
+        self.groups.anchors.insert(self.groups.slots.next(), &selector, local);
         let number = self.groups.slots.insert(GroupRecord {
             id,
             selector,
@@ -166,7 +183,10 @@ impl Index {
             encoded: OnceLock::new(),
             policies_encoded: OnceLock::new(),
         });
-        self.groups.numbers.insert(&id, number);
+        match namespace {
+            Some(ns) => self.namespaces.of_mut(ns).groups.insert(id_half(id), number),
+            None => self.groups.numbers.insert(&id, number),
+        }
         // Its members need no journal of their own: no node knew the group, so that it changes nothing about before.
         self.journal.group(number, GroupBefore::default);
         for profile in &members {
@@ -192,8 +212,19 @@ impl Index {
                     groups.remove(at);
                 }
             }
-            self.groups.anchors.remove(number, &record.selector);
-            self.groups.numbers.remove(&record.id, number);
+            let namespace = match &record.selector.namespaces {
+                NamespaceScope::Name(name) => self.namespaces.find(name),
+                NamespaceScope::Labels(_) => None,
+            };
+            let local = namespace.map(|ns| &mut self.namespaces.of_mut(ns).anchors);
+            self.groups.anchors.remove(number, &record.selector, local);
+            match namespace {
+                Some(ns) => {
+                    self.namespaces.of_mut(ns).groups.remove(id_half(record.id), number);
+                    self.namespaces.forget_if_unused(ns);
+                }
+                None => self.groups.numbers.remove(&record.id, number),
+            }
         }
     }
 

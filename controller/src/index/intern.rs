@@ -32,19 +32,22 @@ impl Interner {
         Labels::from(pairs)
     }
 
-    pub(super) fn profile(&mut self, profile: Profile) -> Profile {
+    /// The same profile; `namespace` is the one text of its namespace.
+    pub(super) fn profile(&mut self, profile: Profile, namespace: Str) -> Profile {
         Profile {
-            namespace: self.intern(&profile.namespace),
+            namespace,
             labels: self.labels(&profile.labels),
             named_ports: profile.named_ports,
         }
     }
 
-    pub(super) fn selector(&mut self, selector: &Selector) -> Selector {
+    /// The same selector; `namespace` is the one text of the namespace that it names, if it names one.
+    pub(super) fn selector(&mut self, selector: &Selector, namespace: Option<Str>) -> Selector {
         Selector {
-            namespaces: match &selector.namespaces {
-                NamespaceScope::Name(name) => NamespaceScope::Name(self.intern(name)),
-                NamespaceScope::Labels(s) => NamespaceScope::Labels(self.label_selector(s)),
+            namespaces: match (&selector.namespaces, namespace) {
+                (NamespaceScope::Name(_), Some(name)) => NamespaceScope::Name(name),
+                (NamespaceScope::Name(name), None) => NamespaceScope::Name(self.intern(name)),
+                (NamespaceScope::Labels(s), _) => NamespaceScope::Labels(self.label_selector(s)),
             },
             pods: self.label_selector(&selector.pods),
         }

@@ -1,6 +1,7 @@
 //! Namespaces: labels, and the profiles that live there.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -8,10 +9,11 @@ use weir_policy::ids::Str;
 use weir_policy::labels::{Labels, METADATA_NAME, NamespaceScope, Selector};
 
 use super::Index;
+use super::anchors::Local;
 use super::labels::LabelIndex;
 use super::set::Set;
 use super::slots::Slots;
-use super::table::Map;
+use super::table::{Entries, Table};
 
 #[derive(Debug)]
 pub(super) struct Namespace {
@@ -21,13 +23,38 @@ pub(super) struct Namespace {
     /// As selectors see it: with its name label (NP-3).
     pub(super) labels: Labels,
     pub(super) profiles: Set,
+    // What is looked for by names is looked for here: tables of everything in a cluster would be met at random, and events
+    // come namespace by namespace.
+    /// Profiles by labels and named ports.
+    pub(super) contents: Entries,
+    /// Pods and workloads by name, endpoints or not.
+    pub(super) pods: Entries,
+    /// Policies by kind and name.
+    pub(super) policies: Entries,
+    /// Groups whose selectors name it, by id.
+    pub(super) groups: Entries,
+    /// The same, by what their selectors hang on.
+    pub(super) anchors: Local,
+}
+
+impl Namespace {
+    /// Nothing is in it or names it, and it was not declared.
+    fn is_unused(&self) -> bool {
+        self.declared.is_none()
+            && self.profiles.is_empty()
+            && self.pods.is_empty()
+            && self.policies.is_empty()
+            && self.groups.is_empty()
+    }
 }
 
 /// Namespaces by number and name, and their labels inverted.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     slots: Slots<Namespace>,
-    numbers: Map<Str, u32>,
+    numbers: Table,
+    /// The one that was asked for last, which mostly is the next as well.
+    last: Cell<u32>,
     /// The key of the label that every namespace has.
     name_key: Option<Str>,
     labels: LabelIndex,
@@ -46,14 +73,26 @@ impl Namespaces {
         &self.slots[number]
     }
 
-    pub(super) fn profiles_mut(&mut self, number: u32) -> &mut Set {
-        &mut self.slots[number].profiles
+    pub(super) fn of_mut(&mut self, number: u32) -> &mut Namespace {
+        &mut self.slots[number]
+    }
+
+    /// The number of a namespace, if it is known.
+    pub(super) fn find(&self, name: &str) -> Option<u32> {
+        let is = |number: u32| *self.slots[number].name == *name;
+        let last = self.last.get();
+        if self.slots.holds(last) && is(last) {
+            return Some(last);
+        }
+        let number = self.numbers.find(&name, is)?;
+        self.last.set(number);
+        Some(number)
     }
 
     /// The number of a namespace, which exists from then on.
     pub(super) fn mention(&mut self, name: &Str) -> u32 {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
+        if let Some(number) = self.find(name) {
+            return number;
         }
         let labels = self.effective(name, None);
         let number = self.slots.insert(Namespace {
@@ -61,29 +100,34 @@ impl Namespaces {
             declared: None,
             labels: labels.clone(),
             profiles: Set::default(),
+            contents: Entries::default(),
+            pods: Entries::default(),
+            policies: Entries::default(),
+            groups: Entries::default(),
+            anchors: Local::default(),
         });
         self.labels.insert(number, &labels);
-        self.numbers.insert(name.clone(), number);
+        self.numbers.insert(name, number);
+        self.last.set(number);
         number
     }
 
     /// Forgets a namespace that is neither declared nor mentioned any more.
     pub(super) fn forget_if_unused(&mut self, number: u32) {
-        let ns = &self.slots[number];
-        if ns.declared.is_some() || !ns.profiles.is_empty() {
+        if !self.slots[number].is_unused() {
             return;
         }
         if let Some(ns) = self.slots.remove(number) {
             self.labels.remove(number, &ns.labels);
-            self.numbers.remove(&ns.name);
+            self.numbers.remove(&ns.name, number);
         }
     }
 
     /// The profiles in scope of a selector; absent = all.
     pub(super) fn in_scope(&self, scope: &NamespaceScope) -> Option<Cow<'_, Set>> {
         match scope {
-            NamespaceScope::Name(name) => Some(match self.numbers.get(name) {
-                Some(number) => Cow::Borrowed(&self.slots[*number].profiles),
+            NamespaceScope::Name(name) => Some(match self.find(name) {
+                Some(number) => Cow::Borrowed(&self.slots[number].profiles),
                 None => Cow::Owned(Set::default()),
             }),
             NamespaceScope::Labels(s) if s.is_everything() => None,
@@ -106,7 +150,6 @@ impl Namespaces {
 
 impl Index {
     pub(super) fn apply_namespace(&mut self, name: Str, labels: Labels) {
-        let name = self.names.intern(&name);
         let number = self.namespaces.mention(&name);
         if self.namespaces.of(number).declared.as_deref() == Some(&labels) {
             return;
@@ -116,7 +159,7 @@ impl Index {
     }
 
     pub(super) fn delete_namespace(&mut self, name: &Str) {
-        let Some(number) = self.namespaces.numbers.get(name).copied() else {
+        let Some(number) = self.namespaces.find(name) else {
             return;
         };
         if self.namespaces.of(number).declared.is_some() {

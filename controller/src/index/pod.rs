@@ -202,13 +202,15 @@ impl Index {
         let node = (!pod.node.is_empty()).then(|| self.node_number(&pod.node));
         let profile =
             Profile { namespace: pod.namespace, labels: pod.labels, named_ports: pod.named_ports };
+        let namespace = self.namespaces.mention(&key.0);
         let (content, place, id) = if is_endpoint {
-            let number = self.profile_number(profile);
+            let number = self.profile_number(namespace, profile);
             let record = &self.profiles[number];
             (Arc::clone(&record.content), Some(Place { profile: number, node }), record.id)
         } else {
             // it has a frame as others have, which goes nowhere
-            (Arc::new(self.names.profile(profile)), None, ProfileId(0))
+            let name = self.namespaces.of(namespace).name.clone();
+            (Arc::new(self.names.profile(profile, name)), None, ProfileId(0))
         };
         let node = node.map_or_else(|| pod.node.clone(), |n| self.node_name(n).clone());
         let named;
@@ -243,7 +245,8 @@ impl Index {
         };
         let number = known.unwrap_or_else(|| {
             let number = self.pods.insert(None);
-            self.pod_numbers.insert(&key, number);
+            let half = self.hasher.half(&key.1);
+            self.namespaces.of_mut(namespace).pods.insert(half, number);
             number
         });
         self.set_pod(number, Some(Arc::new(record)));
@@ -317,9 +320,25 @@ impl Index {
 
     /// The number of a pod. One that went in this batch still has it.
     fn find_pod(&self, key: &PodKey) -> Option<u32> {
-        self.pod_numbers.find(key, |n| match &self.pods[n] {
-            Some(pod) => *pod.name() == *key.1 && pod.content.namespace == key.0,
+        let namespace = self.namespaces.find(&key.0)?;
+        let half = self.hasher.half(&key.1);
+        self.namespaces.of(namespace).pods.find(half, |n| match &self.pods[n] {
+            Some(pod) => *pod.name() == *key.1,
             None => self.journal.gone_pods.iter().any(|(gone, k)| *gone == n && k == key),
         })
+    }
+
+    /// Frees the number of a pod that went.
+    pub(super) fn free_pod_if_gone(&mut self, number: u32, key: &PodKey) {
+        // a pod can be listed twice, and one of its name can have come
+        if !self.pods.holds(number) || self.pods[number].is_some() {
+            return;
+        }
+        self.pods.remove(number);
+        if let Some(namespace) = self.namespaces.find(&key.0) {
+            let half = self.hasher.half(&key.1);
+            self.namespaces.of_mut(namespace).pods.remove(half, number);
+            self.namespaces.forget_if_unused(namespace);
+        }
     }
 }

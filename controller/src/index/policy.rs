@@ -12,6 +12,7 @@ use weir_policy::state::Change;
 use super::Index;
 use super::encode::Encoder;
 use super::group::Naming;
+use super::table::Hasher;
 
 #[derive(Debug)]
 pub(super) struct PolicyRecord {
@@ -52,6 +53,11 @@ fn peer_groups(policy: &Policy) -> SmallVec<[GroupId; 8]> {
     out.sort_unstable();
     out.dedup();
     out
+}
+
+/// Half a hash of a policy's key, apart from its namespace.
+fn half(hasher: &Hasher, key: &PolicyKey) -> u32 {
+    hasher.half(&(key.kind, &key.name))
 }
 
 /// Up to this many policies of one subject group go as they are; more are put together once for all nodes.
@@ -102,7 +108,9 @@ impl Index {
         let key = &object.policy.key;
         let number = known.unwrap_or_else(|| {
             let number = self.policies.insert(None);
-            self.policy_numbers.insert(key, number);
+            let namespace = self.namespaces.mention(&key.namespace);
+            let half = half(&self.hasher, key);
+            self.namespaces.of_mut(namespace).policies.insert(half, number);
             number
         });
         let record = self.hold(number, object, encoded, manifest);
@@ -111,10 +119,26 @@ impl Index {
 
     /// The number of a policy. One that went in this batch still has it.
     pub(super) fn find_policy(&self, key: &PolicyKey) -> Option<u32> {
-        self.policy_numbers.find(key, |n| match &self.policies[n] {
+        let namespace = self.namespaces.find(&key.namespace)?;
+        let half = half(&self.hasher, key);
+        self.namespaces.of(namespace).policies.find(half, |n| match &self.policies[n] {
             Some(record) => record.key == *key,
             None => self.journal.gone_policies.iter().any(|(gone, k)| *gone == n && k == key),
         })
+    }
+
+    /// Frees the number of a policy that went.
+    pub(super) fn free_policy_if_gone(&mut self, number: u32, key: &PolicyKey) {
+        // a policy can be listed twice, and one of its name can have come
+        if !self.policies.holds(number) || self.policies[number].is_some() {
+            return;
+        }
+        self.policies.remove(number);
+        if let Some(namespace) = self.namespaces.find(&key.namespace) {
+            let half = half(&self.hasher, key);
+            self.namespaces.of_mut(namespace).policies.remove(half, number);
+            self.namespaces.forget_if_unused(namespace);
+        }
     }
 
     pub(super) fn delete_policy(&mut self, key: &PolicyKey, uid: &Str) {
@@ -176,7 +200,9 @@ impl Index {
             }
         }
         let Policy { mut key, generation, .. } = policy;
-        key.namespace = self.names.intern(&key.namespace);
+        if let Some(namespace) = self.namespaces.find(&key.namespace) {
+            key.namespace = self.namespaces.of(namespace).name.clone();
+        }
         key.name = self.names.intern(&key.name);
         PolicyRecord { key, generation, encoded, manifest, subject, named }
     }

@@ -17,7 +17,7 @@ use super::journal::ProfileBefore;
 use super::labels::LabelIndex;
 use super::set::Set;
 use super::slots::Slots;
-use super::table::Table;
+use super::table::Hasher;
 
 #[derive(Debug)]
 pub(super) struct ProfileRecord {
@@ -45,7 +45,6 @@ impl ProfileRecord {
 #[derive(Debug, Default)]
 pub(super) struct Profiles {
     slots: Slots<ProfileRecord>,
-    numbers: Table,
     pub(super) labels: LabelIndex,
 }
 
@@ -78,16 +77,24 @@ impl AtMut<u32> for Profiles {
     }
 }
 
+/// Half a hash of a profile, apart from its namespace.
+fn half(hasher: &Hasher, profile: &Profile) -> u32 {
+    hasher.half(&(&profile.labels, &profile.named_ports))
+}
+
 impl Index {
-    /// The number of a profile; a new one joins its groups.
-    pub(super) fn profile_number(&mut self, content: Profile) -> u32 {
-        let profiles = &self.profiles;
-        let known = profiles.numbers.find(&content, |n| *profiles.slots[n].content == content);
-        if let Some(number) = known {
+    /// The number of a profile of this namespace; a new one joins its groups.
+    pub(super) fn profile_number(&mut self, namespace: u32, content: Profile) -> u32 {
+        let half = half(&self.hasher, &content);
+        let is = |number: u32| {
+            let known = &self.profiles.slots[number].content;
+            known.labels == content.labels && known.named_ports == content.named_ports
+        };
+        if let Some(number) = self.namespaces.of(namespace).contents.find(half, is) {
             return number;
         }
-        let content = Arc::new(self.names.profile(content));
-        let namespace = self.namespaces.mention(&content.namespace);
+        let name = self.namespaces.of(namespace).name.clone();
+        let content = Arc::new(self.names.profile(content, name));
         let frame = self.encoder.get_mut().write(|out| wire::frame_profile(out, &content)).into();
         let number = self.profiles.slots.insert(ProfileRecord {
             id: content.id(),
@@ -100,12 +107,10 @@ impl Index {
             encoded: OnceLock::new(),
         });
         self.profiles.labels.insert(number, &content.labels);
-        self.namespaces.profiles_mut(namespace).insert(number);
-        self.profiles.numbers.insert(&*content, number);
-
-        let ns = self.namespaces.of(namespace);
-        let candidates =
-            self.groups.anchors.of_profile(&content.namespace, &ns.labels, &content.labels);
+        let ns = self.namespaces.of_mut(namespace);
+        ns.profiles.insert(number);
+        ns.contents.insert(half, number);
+        let candidates = self.groups.anchors.of_profile(&ns.anchors, &ns.labels, &content.labels);
         for group in candidates {
             let ns = &self.namespaces.of(namespace).labels;
             let selector = &self.groups[group].selector;
@@ -218,9 +223,10 @@ impl Index {
             return;
         }
         if let Some(record) = self.profiles.slots.remove(number) {
-            self.profiles.numbers.remove(&*record.content, number);
             self.profiles.labels.remove(number, &record.content.labels);
-            self.namespaces.profiles_mut(record.namespace).remove(number);
+            let ns = self.namespaces.of_mut(record.namespace);
+            ns.profiles.remove(number);
+            ns.contents.remove(half(&self.hasher, &record.content), number);
             self.namespaces.forget_if_unused(record.namespace);
         }
     }
