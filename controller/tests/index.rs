@@ -451,6 +451,66 @@ mod cases {
         assert_eq!(index.policies().next().unwrap().2.len(), 1, "n1 alone");
     }
 
+    /// Namespaces have their names as labels (NP-3), declared or not, and selectors may ask for those in every way.
+    #[test]
+    fn namespaces_are_picked_by_name() {
+        let key = weir_policy::labels::METADATA_NAME;
+        let named = |operator: &str, values: &[&str]| {
+            let mut requirement = serde_json::json!({"key": key, "operator": operator});
+            if !values.is_empty() {
+                requirement["values"] = serde_json::json!(values);
+            }
+            requirement
+        };
+        let team = serde_json::json!({"key": "team", "operator": "In", "values": ["blue"]});
+        let mut world = World::default();
+        world.namespaces.insert("x".into(), Labels::from_iter([("team", "blue")]));
+        world.namespaces.insert("y".into(), Labels::from_iter([(key, "y")]));
+        // as nobody declares it, and no selector believes it
+        world.namespaces.insert("z".into(), Labels::from_iter([(key, "x"), ("team", "blue")]));
+        for (n, namespace) in ["x", "y", "z", "undeclared"].into_iter().enumerate() {
+            let name = format!("p{n}");
+            let node = NODES[n % NODES.len()];
+            let pod = pod(&name, &name, node, &format!("10.0.0.{n}"));
+            let pod = Pod { namespace: namespace.into(), ..pod };
+            world.pods.insert(pod.key(), pod);
+        }
+        let selectors = [
+            vec![named("In", &["x"])],
+            vec![named("In", &["y", "undeclared", "nowhere"])],
+            vec![named("NotIn", &["y"])],
+            vec![named("NotIn", &["y"]), team.clone()],
+            vec![named("In", &["x", "y"]), named("NotIn", &["x"])],
+            vec![named("Exists", &[])],
+            vec![named("Exists", &[]), team.clone()],
+            vec![named("DoesNotExist", &[])],
+            vec![named("In", &["z"]), team],
+        ];
+        for selector in selectors {
+            let mut world = world.clone();
+            let mut index = start(&world, 1);
+            let mut agents = Agents::connect(&mut index);
+            let old = world.clone();
+            let policy = weir_policy::k8s::object(&serde_json::json!({
+                "kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "p"},
+                "spec": {"podSelector": {}, "ingress": [{"from": [
+                    {"namespaceSelector": {"matchExpressions": selector}}
+                ]}]},
+            }));
+            let Some(weir_policy::k8s::Object::NetworkPolicy(object)) = policy.unwrap().0 else {
+                panic!("a policy")
+            };
+            world.policies.insert(object.policy.key.clone(), object);
+            let output = index.apply(events_between(&old, &world));
+            agents.take(&output);
+            check(&index, &agents, &world).unwrap();
+            // and the same when pods and policies are there from the start
+            let mut index = start(&world, 5);
+            let agents = Agents::connect(&mut index);
+            check(&index, &agents, &world).unwrap();
+        }
+    }
+
     /// A UID that comes under another name is one endpoint throughout.
     #[test]
     fn an_object_may_change_its_name() {

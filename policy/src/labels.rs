@@ -256,11 +256,12 @@ impl LabelSelector {
 
 impl fmt::Display for LabelSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{{")?;
+        f.write_str("{")?;
         for (n, r) in self.0.iter().enumerate() {
-            write!(f, "{}{r}", if n == 0 { "" } else { "," })?;
+            f.write_str(if n == 0 { "" } else { "," })?;
+            r.fmt(f)?;
         }
-        write!(f, "}}")
+        f.write_str("}")
     }
 }
 
@@ -339,7 +340,11 @@ fn hash_selector(c: &mut Canonical, selector: &LabelSelector) {
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespaces {
-            NamespaceScope::Name(name) => write!(f, "{name} {}", self.pods),
+            NamespaceScope::Name(name) => {
+                f.write_str(name)?;
+                f.write_str(" ")?;
+                self.pods.fmt(f)
+            }
             NamespaceScope::Labels(s) if s.is_everything() => {
                 write!(f, "all namespaces {}", self.pods)
             }

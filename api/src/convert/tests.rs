@@ -188,7 +188,8 @@ proptest! {
                         mac: e.mac,
                         profile: e.profile,
                     });
-                    prop_assert_eq!((frame.id(), frame.name()), (&*e.id.0, &*e.name));
+                    prop_assert_eq!(frame.id(), &*e.id.0);
+                    prop_assert_eq!((frame.name(), frame.node()), (&*e.name, &*e.node));
                     piece.extend(frame.bytes());
                 }
                 other => wire::frame(&mut piece, other),

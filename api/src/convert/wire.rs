@@ -60,6 +60,10 @@ impl EndpointFrame {
         self.text(3)
     }
 
+    pub fn node(&self) -> &str {
+        self.text(4)
+    }
+
     /// The text of a field, one of the first four. Fields are in order, and an empty one is not there.
     fn text(&self, field: u64) -> &str {
         let mut rest = &*self.0;
@@ -266,14 +270,24 @@ fn group(
     selector: &dyn std::fmt::Display,
     members: impl ExactSizeIterator<Item = ProfileId>,
 ) {
-    use std::io::Write;
+    use std::fmt::Write;
     fixed64(out, 1, id.0);
     // a selector's text is never empty
     message(out, 2, |out| {
-        // writing to a Vec cannot fail
-        let _ = write!(out, "{selector}");
+        // it cannot fail
+        let _ = write!(Text(out), "{selector}");
     });
     packed64(out, 3, members.map(|p| p.0));
+}
+
+/// Text at the end of bytes.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 fn profile(out: &mut Vec<u8>, profile: &Profile) {

@@ -1,7 +1,7 @@
 //! Address groups: a selector and the profiles it picks.
 
+use std::cell::OnceCell;
 use std::ops::{Index as At, IndexMut as AtMut};
-use std::sync::OnceLock;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -64,9 +64,9 @@ pub(super) struct GroupRecord {
     pub(super) named: Counts,
     pub(super) peer: Counts,
     /// As a snapshot has it: a frame.
-    encoded: OnceLock<Bytes>,
+    encoded: OnceCell<Bytes>,
     /// The frames of its policies, where there are many.
-    pub(super) policies_encoded: OnceLock<Box<[Bytes]>>,
+    pub(super) policies_encoded: OnceCell<Box<[Bytes]>>,
 }
 
 impl GroupRecord {
@@ -180,8 +180,8 @@ impl Index {
             active: Counts::default(),
             named: Counts::default(),
             peer: Counts::default(),
-            encoded: OnceLock::new(),
-            policies_encoded: OnceLock::new(),
+            encoded: OnceCell::new(),
+            policies_encoded: OnceCell::new(),
         });
         match namespace {
             Some(ns) => self.namespaces.of_mut(ns).groups.insert(id_half(id), number),

@@ -25,9 +25,13 @@ pub(super) struct LabelIndex {
 const ONE_BY_ONE: usize = 4096;
 
 impl LabelIndex {
-    pub(super) fn insert(&mut self, number: u32, labels: &Labels) {
+    pub(super) fn insert<'a>(
+        &mut self,
+        number: u32,
+        labels: impl Iterator<Item = (&'a Str, &'a Str)>,
+    ) {
         self.all.insert(number);
-        for (key, value) in labels.iter() {
+        for (key, value) in labels {
             let entry = self.keys.entry(Str::clone(key)).or_default();
             entry.any.insert(number);
             match entry.values.get_mut(value) {
@@ -41,9 +45,13 @@ impl LabelIndex {
         }
     }
 
-    pub(super) fn remove(&mut self, number: u32, labels: &Labels) {
+    pub(super) fn remove<'a>(
+        &mut self,
+        number: u32,
+        labels: impl Iterator<Item = (&'a Str, &'a Str)>,
+    ) {
         self.all.remove(number);
-        for (key, value) in labels.iter() {
+        for (key, value) in labels {
             let Some(entry) = self.keys.get_mut(key) else {
                 continue;
             };

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use weir_policy::ids::Str;
-use weir_policy::labels::{Labels, METADATA_NAME, NamespaceScope, Selector};
+use weir_policy::labels::{
+    LabelSelector, Labels, METADATA_NAME, NamespaceScope, Requirement, Selector,
+};
 
 use super::Index;
 use super::anchors::Local;
@@ -57,7 +59,13 @@ pub(super) struct Namespaces {
     last: Cell<u32>,
     /// The key of the label that every namespace has.
     name_key: Option<Str>,
+    /// All labels but the names: those lead to numbers already.
     labels: LabelIndex,
+}
+
+/// What [`Namespaces::labels`] holds of a namespace's labels.
+fn searched(labels: &Labels) -> impl Iterator<Item = (&Str, &Str)> {
+    labels.iter().filter(|(key, _)| ***key != *METADATA_NAME)
 }
 
 impl Namespaces {
@@ -106,7 +114,7 @@ impl Namespaces {
             groups: Entries::default(),
             anchors: Local::default(),
         });
-        self.labels.insert(number, &labels);
+        self.labels.insert(number, searched(&labels));
         self.numbers.insert(name, number);
         self.last.set(number);
         number
@@ -118,7 +126,7 @@ impl Namespaces {
             return;
         }
         if let Some(ns) = self.slots.remove(number) {
-            self.labels.remove(number, &ns.labels);
+            self.labels.remove(number, searched(&ns.labels));
             self.numbers.remove(&ns.name, number);
         }
     }
@@ -132,12 +140,32 @@ impl Namespaces {
             }),
             NamespaceScope::Labels(s) if s.is_everything() => None,
             NamespaceScope::Labels(s) => {
-                let picked = self.labels.select(None, s, |number| &self.slots[number].labels);
+                let picked = self.picked(s);
                 let profiles: RoaringBitmap =
                     picked.iter().flat_map(|number| &self.slots[number].profiles).collect();
                 Some(Cow::Owned(profiles.iter().collect()))
             }
         }
+    }
+
+    /// The namespaces that a selector picks.
+    fn picked(&self, selector: &LabelSelector) -> Set {
+        let labels = |number: u32| &self.slots[number].labels;
+        let picks = |number: &u32| selector.matches(labels(*number));
+        let of_name = |r: &&Requirement| **r.key() == *METADATA_NAME;
+        let by_name = selector.requirements().filter(of_name).find_map(|r| match r {
+            Requirement::In(_, names) => Some(names),
+            _ => None,
+        });
+        if let Some(names) = by_name {
+            return names.iter().filter_map(|name| self.find(name)).filter(picks).collect();
+        }
+        if !selector.requirements().any(|r| of_name(&r)) {
+            return self.labels.select(None, selector, labels);
+        }
+        let rest = selector.requirements().filter(|r| !of_name(r)).cloned();
+        let found = self.labels.select(None, &LabelSelector::new(rest), labels);
+        found.iter().filter(picks).collect()
     }
 
     fn effective(&mut self, name: &Str, declared: Option<&Labels>) -> Labels {
@@ -179,8 +207,8 @@ impl Index {
         if old == new {
             return;
         }
-        self.namespaces.labels.remove(number, &old);
-        self.namespaces.labels.insert(number, &new);
+        self.namespaces.labels.remove(number, searched(&old));
+        self.namespaces.labels.insert(number, searched(&new));
         let profiles = self.namespaces.of(number).profiles.clone();
         if profiles.is_empty() {
             return;

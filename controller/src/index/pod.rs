@@ -25,11 +25,10 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub struct PodRecord {
     pub(super) kind: Kind,
-    /// What agents are told of it, if it has a place. Its name and its UID are here and nowhere else.
+    /// What agents are told of it, if it has a place. Its name, its UID and its node are here and nowhere else.
     frame: EndpointFrame,
     /// Absent: agents know it by its name.
     has_uid: bool,
-    pub(super) node: Str,
     pub(super) addresses: SmallVec<[IpAddr; 1]>,
     pub(super) mac: Option<[u8; 6]>,
     /// Those of its addresses that another pod has for policy.
@@ -52,7 +51,7 @@ impl PodRecord {
             name: self.name().into(),
             uid: self.uid().into(),
             labels: self.content.labels.clone(),
-            node: self.node.clone(),
+            node: self.node().into(),
             addresses: self.addresses.to_vec(),
             mac: self.mac,
             named_ports: self.content.named_ports.clone(),
@@ -67,7 +66,7 @@ impl PodRecord {
         self.kind == pod.kind
             && *self.uid() == *pod.uid
             && self.mac == pod.mac
-            && self.node == pod.node
+            && *self.node() == *pod.node
             && *self.addresses == *pod.addresses
             && self.host_network == pod.host_network
             && self.terminal == pod.terminal
@@ -79,6 +78,11 @@ impl PodRecord {
 
     pub(super) fn name(&self) -> &str {
         self.frame.name()
+    }
+
+    /// Empty while it is not scheduled.
+    fn node(&self) -> &str {
+        self.frame.node()
     }
 
     /// Empty where it has none.
@@ -97,7 +101,7 @@ impl PodRecord {
             id: self.endpoint_id(),
             namespace: self.content.namespace.clone(),
             name: self.name().into(),
-            node: self.node.clone(),
+            node: self.node().into(),
             addresses: own.copied().collect(),
             mac: self.mac,
             profile,
@@ -118,13 +122,12 @@ impl PodRecord {
                 id: self.frame.id(),
                 namespace: &self.content.namespace,
                 name: self.name(),
-                node: &self.node,
+                node: self.node(),
                 addresses: &in_order(own.copied()),
                 mac: self.mac,
                 profile,
             }),
             has_uid: self.has_uid,
-            node: self.node.clone(),
             addresses: self.addresses.clone(),
             mac: self.mac,
             lost,
@@ -212,7 +215,6 @@ impl Index {
             let name = self.namespaces.of(namespace).name.clone();
             (Arc::new(self.names.profile(profile, name)), None, ProfileId(0))
         };
-        let node = node.map_or_else(|| pod.node.clone(), |n| self.node_name(n).clone());
         let named;
         let frame = EndpointFrame::new(&EndpointParts {
             id: if pod.uid.is_empty() {
@@ -223,7 +225,7 @@ impl Index {
             },
             namespace: &key.0,
             name: &key.1,
-            node: &node,
+            node: &pod.node,
             addresses: &in_order(pod.addresses.iter().copied()),
             mac: pod.mac,
             profile: id,
@@ -232,7 +234,6 @@ impl Index {
             kind: pod.kind,
             frame,
             has_uid: !pod.uid.is_empty(),
-            node,
             addresses: pod.addresses.into_iter().collect(),
             mac: pod.mac,
             lost: Box::default(),

@@ -1,8 +1,9 @@
 //! Profiles: what pods share that selectors can ask about.
 
+use std::cell::OnceCell;
 use std::iter;
 use std::ops::{Index as At, IndexMut as AtMut};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -32,7 +33,7 @@ pub(super) struct ProfileRecord {
     /// Groups that hold it, sorted.
     pub(super) groups: SmallVec<[u32; 4]>,
     /// Frames of the profile and all its endpoints, cut into pieces.
-    encoded: OnceLock<Pieces>,
+    encoded: OnceCell<Pieces>,
 }
 
 impl ProfileRecord {
@@ -104,9 +105,9 @@ impl Index {
             pods: Set::default(),
             local: Counts::default(),
             groups: SmallVec::new(),
-            encoded: OnceLock::new(),
+            encoded: OnceCell::new(),
         });
-        self.profiles.labels.insert(number, &content.labels);
+        self.profiles.labels.insert(number, content.labels.iter());
         let ns = self.namespaces.of_mut(namespace);
         ns.profiles.insert(number);
         ns.contents.insert(half, number);
@@ -223,7 +224,7 @@ impl Index {
             return;
         }
         if let Some(record) = self.profiles.slots.remove(number) {
-            self.profiles.labels.remove(number, &record.content.labels);
+            self.profiles.labels.remove(number, record.content.labels.iter());
             let ns = self.namespaces.of_mut(record.namespace);
             ns.profiles.remove(number);
             ns.contents.remove(half(&self.hasher, &record.content), number);

@@ -3,6 +3,8 @@
 //! `active` counts, for a subject group and a node, the members with pods there. Where it is active, each group that its
 //! policies name is counted once (`named` or `peer`): one count per edge, not per policy.
 
+use smallvec::SmallVec;
+
 use super::Index;
 use super::group::{Edge, Naming};
 
@@ -80,7 +82,7 @@ impl Index {
     pub(super) fn start_subject(&mut self, group: u32) {
         let members = self.groups[group].members.clone();
         for profile in &members {
-            let nodes: Vec<u32> = self.profiles[profile].local.numbers().collect();
+            let nodes: SmallVec<[u32; 8]> = self.profiles[profile].local.numbers().collect();
             for node in nodes {
                 self.active_add(group, node);
             }
@@ -135,7 +137,7 @@ impl Index {
         if before == after {
             return;
         }
-        let nodes: Vec<u32> = self.groups[subject].active.numbers().collect();
+        let nodes: SmallVec<[u32; 8]> = self.groups[subject].active.numbers().collect();
         for node in nodes {
             if let Some(naming) = after {
                 self.reach_add(named, node, naming);
