@@ -34,82 +34,61 @@ pub(crate) struct Shape {
 }
 
 pub(crate) const SHAPES: [Shape; 6] = [
+    pods("small namespaces", [25_000, 4, 2], deny_and_by_label)
+        .at_most(0.30, 200)
+        .antrea(13.1, 1_920),
+    pods("large namespaces", [100, 1_000, 100], deny_and_by_label)
+        .at_most(0.14, 120)
+        .antrea(5.6, 1_074),
+    pods("one namespace", [1, 10_000, 1], all_to_all).at_most(0.10, 60).antrea(6.2, 885),
+    pods("policy per pod", [1, 10_000, 10_000], one_to_another).at_most(0.10, 30).antrea(85.0, 213),
     Shape {
-        name: "small namespaces",
-        namespaces: 25_000,
-        pods: 4,
-        kind: Kind::Pod,
-        labels: 2,
-        teams: 0,
-        policy: deny_and_by_label,
-        target: (0.30, 200),
-        antrea: (13.1, 1_920),
-    },
-    Shape {
-        name: "large namespaces",
-        namespaces: 100,
-        pods: 1_000,
-        kind: Kind::Pod,
-        labels: 100,
-        teams: 0,
-        policy: deny_and_by_label,
-        target: (0.14, 120),
-        antrea: (5.6, 1_074),
-    },
-    Shape {
-        name: "one namespace",
-        namespaces: 1,
-        pods: 10_000,
-        kind: Kind::Pod,
-        labels: 1,
-        teams: 0,
-        policy: |_, ns, n| {
-            let all = json!({"podSelector": {}});
-            (n < 10_000).then(|| policy(ns, &format!("p{n}"), json!({}), Some(all)))
-        },
-        target: (0.10, 60),
-        antrea: (6.2, 885),
-    },
-    Shape {
-        name: "policy per pod",
-        namespaces: 1,
-        pods: 10_000,
-        kind: Kind::Pod,
-        labels: 10_000,
-        teams: 0,
-        policy: one_to_another,
-        target: (0.10, 30),
-        antrea: (85.0, 213),
-    },
-    Shape {
-        name: "external entities",
-        namespaces: 1,
-        pods: 10_000,
         kind: Kind::Workload,
-        labels: 10_000,
-        teams: 0,
-        policy: one_to_another,
-        target: (0.10, 30),
-        antrea: (93.0, 156),
+        ..pods("external entities", [1, 10_000, 10_000], one_to_another)
+            .at_most(0.10, 30)
+            .antrea(93.0, 156)
     },
     Shape {
-        name: "cluster scoped",
-        namespaces: 1_000,
-        pods: 100,
-        kind: Kind::Pod,
-        labels: 10,
         teams: 100,
-        policy: |shape, ns, n| {
-            let peer = json!({
-                "namespaceSelector": {"matchLabels": {"team": team(shape, ns + n)}},
-                "podSelector": selector(n),
-            });
-            (n < 10).then(|| policy(ns, &format!("p{n}"), selector(n), Some(peer)))
-        },
-        target: (0.19, 140),
-        antrea: (7.7, 1_224),
+        ..pods("cluster scoped", [1_000, 100, 10], by_team).at_most(0.19, 140).antrea(7.7, 1_224)
     },
 ];
+
+/// A world of pods: namespaces, pods of each, distinct values of their label.
+const fn pods(
+    name: &'static str,
+    [namespaces, pods, labels]: [usize; 3],
+    policy: fn(&Shape, usize, usize) -> Option<Event>,
+) -> Shape {
+    let kind = Kind::Pod;
+    let (target, antrea) = ((0.0, 0), (0.0, 0));
+    Shape { name, namespaces, pods, kind, labels, teams: 0, policy, target, antrea }
+}
+
+impl Shape {
+    const fn at_most(self, seconds: f64, megabytes: u64) -> Self {
+        Self { target: (seconds, megabytes), ..self }
+    }
+
+    const fn antrea(self, seconds: f64, megabytes: u64) -> Self {
+        Self { antrea: (seconds, megabytes), ..self }
+    }
+}
+
+/// Equal policies for all pods, with all pods for peers.
+fn all_to_all(shape: &Shape, ns: usize, n: usize) -> Option<Event> {
+    let all = json!({"podSelector": {}});
+    (n < shape.pods).then(|| policy(ns, &format!("p{n}"), json!({}), Some(all)))
+}
+
+/// A policy for each label, with the pods of that label in the namespaces of one team for peers.
+fn by_team(shape: &Shape, ns: usize, n: usize) -> Option<Event> {
+    let peer = json!({
+        "namespaceSelector": {"matchLabels": {"team": team(shape, ns + n)}},
+        "podSelector": selector(n),
+    });
+    (n < shape.labels).then(|| policy(ns, &format!("p{n}"), selector(n), Some(peer)))
+}
 
 /// One policy for all pods that allows nothing, and one for each label that allows its own.
 fn deny_and_by_label(shape: &Shape, ns: usize, n: usize) -> Option<Event> {

@@ -108,46 +108,46 @@ impl Anchors {
         self.hasher.hash_one(anchor)
     }
 
-    /// `local` is of the namespace that the selector names, where it names one.
+    /// The hashes of what a selector hangs on: its pods, and its namespaces if it picks those by labels.
+    fn hashes(&self, selector: &Selector) -> (Hashes, Hashes) {
+        let all = |s| each_anchor(s).map(|a| self.hash(a)).collect();
+        let scopes = match &selector.namespaces {
+            NamespaceScope::Name(_) => Hashes::new(),
+            NamespaceScope::Labels(scope) => all(scope),
+        };
+        (all(&selector.pods), scopes)
+    }
+
+    /// `local` is of the namespace that the selector names, if it names one.
     pub(super) fn insert(&mut self, group: u32, selector: &Selector, local: Option<&mut Local>) {
-        let pods: Hashes = each_anchor(&selector.pods).map(|a| self.hash(a)).collect();
-        match (&selector.namespaces, local) {
-            (NamespaceScope::Name(_), Some(local)) => {
-                pods.iter().for_each(|pod| local.insert(half(*pod), group));
-            }
-            (NamespaceScope::Name(_), None) => {}
-            (NamespaceScope::Labels(scope), _) => {
-                for scope in each_anchor(scope).map(|a| self.hasher.hash_one(a)) {
-                    self.scopes.entry(scope).or_default().push(group);
-                    for pod in &pods {
-                        self.groups.entry(both(scope, *pod)).or_default().push(group);
-                    }
-                }
+        let (pods, scopes) = self.hashes(selector);
+        if let Some(local) = local {
+            pods.iter().for_each(|pod| local.insert(half(*pod), group));
+        }
+        for scope in scopes {
+            self.scopes.entry(scope).or_default().push(group);
+            for pod in &pods {
+                self.groups.entry(both(scope, *pod)).or_default().push(group);
             }
         }
     }
 
     /// As [`Self::insert`].
     pub(super) fn remove(&mut self, group: u32, selector: &Selector, local: Option<&mut Local>) {
-        let pods: Hashes = each_anchor(&selector.pods).map(|a| self.hash(a)).collect();
-        match (&selector.namespaces, local) {
-            (NamespaceScope::Name(_), Some(local)) => {
-                pods.iter().for_each(|pod| local.remove(half(*pod), group));
-            }
-            (NamespaceScope::Name(_), None) => {}
-            (NamespaceScope::Labels(scope), _) => {
-                for scope in each_anchor(scope).map(|a| self.hasher.hash_one(a)) {
-                    take_out(&mut self.scopes, scope, |groups| {
-                        groups.retain(|g| *g != group);
-                        groups.is_empty()
-                    });
-                    for pod in &pods {
-                        take_out(&mut self.groups, both(scope, *pod), |groups| {
-                            groups.retain(|g| *g != group);
-                            groups.is_empty()
-                        });
-                    }
-                }
+        let (pods, scopes) = self.hashes(selector);
+        if let Some(local) = local {
+            pods.iter().for_each(|pod| local.remove(half(*pod), group));
+        }
+        for scope in scopes {
+            take_out(&mut self.scopes, scope, |groups| {
+                groups.retain(|g| *g != group);
+                groups.is_empty()
+            });
+            for pod in &pods {
+                take_out(&mut self.groups, both(scope, *pod), |groups| {
+                    groups.retain(|g| *g != group);
+                    groups.is_empty()
+                });
             }
         }
     }
