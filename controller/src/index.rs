@@ -44,7 +44,7 @@ mod span;
 mod table;
 mod view;
 
-pub use emit::{Delivery, Output};
+pub use emit::{Delivery, News, Output};
 pub use pod::PodRecord;
 pub use roaring::RoaringBitmap as NodeSet;
 pub use view::{NamespaceView, View};

@@ -14,14 +14,12 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use weir_api::convert::change_to_bytes;
 use weir_api::v1;
 use weir_api::version::MAX_TO_AGENT;
 use weir_policy::ids::{PolicyKey, Str};
-use weir_policy::state::Change;
 use weir_runtime::metrics::Seconds;
 
-use crate::index::{Index, NodeSet, Output, Sizes, View};
+use crate::index::{Index, News, NodeSet, Output, Sizes, View};
 use crate::metrics::EventCounts;
 use crate::source::{Batch, Code, Intake};
 use crate::status::{Hello, Page, Tracker};
@@ -295,11 +293,11 @@ impl Hub {
         let mut all = Vec::new();
         let mut batches: BTreeMap<u32, (usize, Runs)> = BTreeMap::new();
         for delivery in &output.deliveries {
-            let nodes = &delivery.nodes & &self.following;
+            let nodes = &*delivery.nodes & &self.following;
             if nodes.is_empty() {
                 continue;
             }
-            let bytes = self.encode(&delivery.change);
+            let bytes = self.encode(&delivery.news);
             for node in nodes {
                 let (size, mine) = batches.entry(node).or_default();
                 *size += bytes.len();
@@ -336,8 +334,8 @@ impl Hub {
         }
     }
 
-    fn encode(&self, change: &Change) -> Bytes {
-        let bytes = change_to_bytes(change);
+    fn encode(&self, news: &News) -> Bytes {
+        let bytes = news.to_bytes();
         Counters::add(&self.counters.changes_encoded, 1);
         Counters::add(&self.counters.bytes_encoded, bytes.len() as u64);
         bytes

@@ -14,7 +14,7 @@ use weir_policy::claim::Refusal;
 use weir_policy::ids::{PolicyKey, Str};
 use weir_policy::state::Change;
 
-use crate::index::{Index, Output};
+use crate::index::{Index, News, Output};
 
 mod notices;
 mod write;
@@ -176,43 +176,43 @@ impl Tracker {
     /// Batches go out because of an event at `at`, to nodes that are connected and to others that will hear of it.
     pub fn sent(&mut self, output: &Output, at: Instant, index: &Index) {
         for delivery in &output.deliveries {
-            for node in &delivery.nodes {
+            for node in &*delivery.nodes {
                 let progress = self.nodes.entry(node).or_default();
                 progress.sent = output.revision;
-                match &delivery.change {
-                    Change::Policy(policy) => {
+                match &delivery.news {
+                    News::Change(Change::Policy(policy)) => {
                         let pending = Pending { revision: output.revision, since: at };
                         progress.pending.insert(policy.key.clone(), pending);
                         progress.failures.remove(&policy.key);
                     }
-                    Change::RemovePolicy(key) => {
+                    News::Change(Change::RemovePolicy(key)) => {
                         progress.pending.remove(key);
                         progress.failures.remove(key);
                     }
                     _ => {}
                 }
             }
-            match &delivery.change {
-                Change::Policy(policy) => {
+            match &delivery.news {
+                News::Change(Change::Policy(policy)) => {
                     let latencies = self.latencies.entry(policy.key.clone()).or_default();
                     if latencies.generation != policy.generation {
                         *latencies =
                             Latencies { generation: policy.generation, ..Default::default() };
                     }
-                    for node in &delivery.nodes {
+                    for node in &*delivery.nodes {
                         latencies.by_node.remove(&node);
                     }
                 }
-                Change::RemovePolicy(key) if !index.has_policy(key) => {
+                News::Change(Change::RemovePolicy(key)) if !index.has_policy(key) => {
                     self.latencies.remove(key);
                     self.most.remove(key);
                 }
-                Change::RemovePolicy(key) => {
+                News::Change(Change::RemovePolicy(key)) => {
                     if self.most.get(key).is_some_and(|most| delivery.nodes.contains(most.node)) {
                         self.most.remove(key);
                     }
                     if let Some(latencies) = self.latencies.get_mut(key) {
-                        for node in &delivery.nodes {
+                        for node in &*delivery.nodes {
                             latencies.by_node.remove(&node);
                         }
                     }

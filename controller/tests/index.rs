@@ -82,8 +82,8 @@ impl Agents {
     fn take(&mut self, output: &Output) {
         for (number, state) in &mut self.0 {
             for delivery in output.deliveries.iter().filter(|d| d.nodes.contains(*number)) {
-                let touched = state.apply([delivery.change.clone()]);
-                assert!(!touched.is_empty(), "{:?} changes nothing", delivery.change);
+                let touched = state.apply([delivery.news.to_change().into_owned()]);
+                assert!(!touched.is_empty(), "{:?} changes nothing", delivery.news);
             }
         }
     }
@@ -226,7 +226,7 @@ mod cases {
             Change::RemoveProfile(_) => "-profile".to_owned(),
             other => format!("{other:?}"),
         };
-        output.deliveries.iter().map(|d| show(&d.change)).collect()
+        output.deliveries.iter().map(|d| show(&d.news.to_change())).collect()
     }
 
     fn synced(pods: impl IntoIterator<Item = Pod>) -> Index {

@@ -190,7 +190,12 @@ proptest! {
                     });
                     prop_assert_eq!(frame.id(), &*e.id.0);
                     prop_assert_eq!((frame.name(), frame.node()), (&*e.name, &*e.node));
+                    prop_assert_eq!(frame.change(), &*change_to_bytes(change));
                     piece.extend(frame.bytes());
+                }
+                Change::RemoveEndpoint(id) => {
+                    prop_assert_eq!(wire::endpoint_gone(&id.0), change_to_bytes(change));
+                    wire::frame(&mut piece, change);
                 }
                 other => wire::frame(&mut piece, other),
             }

@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use weir_policy::group::Profile;
 use weir_policy::ids::{GroupId, PolicyKey, PolicyKind, ProfileId};
 use weir_policy::net::{IpBlock, Prefix};
@@ -52,6 +53,11 @@ impl EndpointFrame {
         &self.0
     }
 
+    /// Without the length.
+    pub fn change(&self) -> &[u8] {
+        take_varint(&self.0).1
+    }
+
     pub fn id(&self) -> &str {
         self.text(1)
     }
@@ -86,6 +92,13 @@ impl EndpointFrame {
             }
         }
     }
+}
+
+/// The change that says that an endpoint is gone.
+pub fn endpoint_gone(id: &str) -> Bytes {
+    let mut out = Vec::with_capacity(2 + id.len());
+    remove_endpoint(&mut out, id);
+    out.into()
 }
 
 /// Appends a policy's change, with its length before it.
@@ -142,8 +155,12 @@ pub(super) fn change(out: &mut Vec<u8>, change: &Change) {
             };
             message(out, 9, |out| endpoint_fields(out, &parts));
         }
-        Change::RemoveEndpoint(id) => message(out, 10, |out| out.extend(id.0.as_bytes())),
+        Change::RemoveEndpoint(id) => remove_endpoint(out, &id.0),
     }
+}
+
+fn remove_endpoint(out: &mut Vec<u8>, id: &str) {
+    message(out, 10, |out| out.extend(id.as_bytes()));
 }
 
 fn endpoint_fields(out: &mut Vec<u8>, e: &EndpointParts<'_>) {

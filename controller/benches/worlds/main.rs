@@ -160,7 +160,7 @@ impl Count {
 }
 
 fn encode(output: &Output) -> usize {
-    let bytes = output.deliveries.iter().map(|d| weir_api::convert::change_to_bytes(&d.change));
+    let bytes = output.deliveries.iter().map(|d| d.news.to_bytes());
     bytes.map(|b| std::hint::black_box(b).len()).sum()
 }
 

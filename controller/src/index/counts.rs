@@ -54,17 +54,27 @@ impl Counts {
     }
 
     pub(super) fn bitmap(&self) -> RoaringBitmap {
-        self.numbers().collect()
+        ascending(self.numbers())
     }
 
     /// Adds to `out` those that are also in `within`.
     pub(super) fn meet(&self, within: &RoaringBitmap, out: &mut RoaringBitmap) {
-        if within.len() < self.0.len() as u64 {
-            out.extend(within.iter().filter(|n| self.contains(*n)));
-        } else {
-            out.extend(self.numbers().filter(|n| within.contains(*n)));
+        // a look-up costs about as much as eight steps
+        if within.len() < self.0.len() as u64 / 8 {
+            *out |= ascending(within.iter().filter(|n| self.contains(*n)));
+            return;
         }
+        let mut within = within.iter().peekable();
+        *out |= ascending(self.numbers().filter(|n| {
+            while within.next_if(|w| w < n).is_some() {}
+            within.next_if_eq(n).is_some()
+        }));
     }
+}
+
+/// A bitmap of numbers that come in order, which is quicker to make than one of any.
+pub(super) fn ascending(numbers: impl Iterator<Item = u32>) -> RoaringBitmap {
+    RoaringBitmap::from_sorted_iter(numbers).expect("the numbers are in order")
 }
 
 #[cfg(test)]
@@ -81,5 +91,15 @@ mod tests {
         let mut out = RoaringBitmap::new();
         c.meet(&RoaringBitmap::from([3, 4, 5]), &mut out);
         assert_eq!(out, RoaringBitmap::from([3]));
+        for n in 0..40 {
+            c.add(n * 5);
+        }
+        // few of many, and many of many; what was there stays
+        for (within, wanted) in
+            [(vec![10, 11], vec![3, 10]), (vec![1, 10, 11, 90, 400], vec![3, 10, 90])]
+        {
+            c.meet(&RoaringBitmap::from_iter(within), &mut out);
+            assert_eq!(out, RoaringBitmap::from_iter(wanted));
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! What a batch changes for which nodes: the difference between the journal and what is.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use roaring::RoaringBitmap;
-use weir_policy::ids::EndpointId;
-use weir_policy::state::{Change, Endpoint, NodeInfo};
+use weir_api::convert::{change_from_bytes, change_to_bytes, wire};
+use weir_policy::state::{Change, NodeInfo};
 
 use super::group::GroupRecord;
 use super::journal::{GroupBefore, Journal};
@@ -12,12 +15,52 @@ use super::pod::{Place, PodRecord};
 use super::table::Map;
 use super::{Index, NodeSet};
 
+/// What one delivery says. Endpoints are told of by the hundred, and their bytes are there already.
+#[derive(Clone, Debug)]
+pub enum News {
+    Change(Change),
+    /// [`Change::Endpoint`]
+    Endpoint(Arc<PodRecord>),
+    /// [`Change::RemoveEndpoint`]
+    RemoveEndpoint(Arc<PodRecord>),
+}
+
+impl News {
+    /// As agents understand it.
+    pub fn to_change(&self) -> Cow<'_, Change> {
+        match self {
+            Self::Change(change) => Cow::Borrowed(change),
+            Self::Endpoint(pod) => match change_from_bytes(pod.change()) {
+                Ok(change) => Cow::Owned(change),
+                Err(error) => unreachable!("the index encoded an endpoint: {error}"),
+            },
+            Self::RemoveEndpoint(pod) => Cow::Owned(Change::RemoveEndpoint(pod.endpoint_id())),
+        }
+    }
+
+    /// As it travels.
+    pub fn to_bytes(&self) -> Bytes {
+        match self {
+            Self::Change(change) => change_to_bytes(change),
+            Self::Endpoint(pod) => Bytes::copy_from_slice(pod.change()),
+            Self::RemoveEndpoint(pod) => wire::endpoint_gone(pod.id()),
+        }
+    }
+}
+
+/// Equal changes have equal bytes.
+impl PartialEq for News {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_bytes() == other.to_bytes()
+    }
+}
+
 /// One change and the nodes it goes to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
-    pub change: Change,
-    /// Numbers of nodes ([`Index::node_name`]); never empty.
-    pub nodes: NodeSet,
+    pub news: News,
+    /// Numbers of nodes ([`Index::node_name`]); never empty. Often the same for many deliveries.
+    pub nodes: Arc<NodeSet>,
 }
 
 /// What one batch of events changes. A node that no delivery names has nothing to do.
@@ -44,8 +87,37 @@ struct Out {
 
 fn send(to: &mut Vec<Delivery>, nodes: RoaringBitmap, change: impl FnOnce() -> Change) {
     if !nodes.is_empty() {
-        let change = change();
-        to.push(Delivery { change, nodes });
+        to.push(Delivery { news: News::Change(change()), nodes: Arc::new(nodes) });
+    }
+}
+
+fn send_pod(to: &mut Vec<Delivery>, nodes: RoaringBitmap, news: impl FnOnce() -> News) {
+    if !nodes.is_empty() {
+        to.push(Delivery { news: news(), nodes: Arc::new(nodes) });
+    }
+}
+
+/// An endpoint at one end of a batch, where it is one.
+type End<'a> = Option<(&'a Arc<PodRecord>, Place)>;
+
+/// As [`send_pod`], to all of `nodes` but the pod's own.
+fn send_elsewhere(
+    to: &mut Vec<Delivery>,
+    nodes: &Arc<NodeSet>,
+    place: Place,
+    news: impl FnOnce() -> News,
+) {
+    if nodes.is_empty() {
+        return;
+    }
+    let mut nodes = Arc::clone(nodes);
+    if let Some(own) = place.node
+        && nodes.contains(own)
+    {
+        Arc::make_mut(&mut nodes).remove(own);
+    }
+    if !nodes.is_empty() {
+        to.push(Delivery { news: news(), nodes });
     }
 }
 
@@ -158,10 +230,6 @@ impl Index {
         }
     }
 
-    fn endpoint_of(&self, pod: &PodRecord, place: Place) -> Endpoint {
-        pod.endpoint(self.profiles[place.profile].id)
-    }
-
     /// What the journal says has changed, for whom.
     pub(super) fn deliveries(&self) -> Vec<Delivery> {
         if !self.journal.is_on() {
@@ -269,27 +337,28 @@ impl Index {
     /// Pods that the batch touched.
     fn emit_pods(&self, before: &Before<'_>, out: &mut Out) {
         // By identity: an object can change its name, and a name its object.
-        let mut ends: BTreeMap<EndpointId, [Option<(&PodRecord, Place)>; 2]> = BTreeMap::new();
+        let mut ends: BTreeMap<&str, [End<'_>; 2]> = BTreeMap::new();
         for (pod, was) in sorted(&self.journal.pods) {
             for (side, pod) in [was.as_ref(), self.pods[pod].as_ref()].into_iter().enumerate() {
                 if let Some(pod) = pod
                     && let Some(place) = pod.place
                 {
-                    ends.entry(pod.endpoint_id()).or_default()[side] = Some((pod, place));
+                    ends.entry(pod.id()).or_default()[side] = Some((pod, place));
                 }
             }
         }
-        for (id, [was, is]) in ends {
+        for [was, is] in ends.into_values() {
             let was_at = was.map(|(_, place)| before.endpoint_nodes(place)).unwrap_or_default();
             let is_at = is.map(|(_, place)| self.endpoint_nodes(place)).unwrap_or_default();
-            let endpoint = is.map(|(pod, place)| self.endpoint_of(pod, place));
-            let same = was.map(|(pod, place)| self.endpoint_of(pod, place)) == endpoint;
-            let gone = &was_at - &is_at;
-            if let Some(endpoint) = endpoint {
-                let to = if same { is_at - was_at } else { is_at };
-                send(&mut out.endpoints, to, || Change::Endpoint(endpoint));
+            let same = was.map(|(pod, _)| pod.change()) == is.map(|(pod, _)| pod.change());
+            if let Some((pod, _)) = was {
+                let news = || News::RemoveEndpoint(Arc::clone(pod));
+                send_pod(&mut out.gone_endpoints, &was_at - &is_at, news);
             }
-            send(&mut out.gone_endpoints, gone, || Change::RemoveEndpoint(id));
+            if let Some((pod, _)) = is {
+                let to = if same { is_at - was_at } else { is_at };
+                send_pod(&mut out.endpoints, to, || News::Endpoint(Arc::clone(pod)));
+            }
         }
     }
 
@@ -303,7 +372,7 @@ impl Index {
         for (profile, nodes) in sorted(candidates) {
             let was = before.reached(profile, Some(nodes));
             let is = self.reached(profile, Some(nodes));
-            let (fresh, gone) = (&is - &was, was - is);
+            let (fresh, gone) = (Arc::new(&is - &was), Arc::new(was - is));
             if fresh.is_empty() && gone.is_empty() {
                 continue;
             }
@@ -318,15 +387,10 @@ impl Index {
                     continue;
                 }
                 // its own node has it in any case
-                let (mut fresh, mut gone) = (fresh.clone(), gone.clone());
-                if let Some(node) = place.node {
-                    fresh.remove(node);
-                    gone.remove(node);
-                }
-                let change = || Change::Endpoint(self.endpoint_of(pod, place));
-                send(&mut out.endpoints, fresh, change);
-                let change = || Change::RemoveEndpoint(pod.endpoint_id());
-                send(&mut out.gone_endpoints, gone, change);
+                let pod = || Arc::clone(pod);
+                send_elsewhere(&mut out.endpoints, &fresh, place, || News::Endpoint(pod()));
+                let news = || News::RemoveEndpoint(pod());
+                send_elsewhere(&mut out.gone_endpoints, &gone, place, news);
             }
         }
     }

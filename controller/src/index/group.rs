@@ -77,8 +77,11 @@ impl GroupRecord {
     /// Nodes that know this group.
     pub(super) fn need(&self) -> RoaringBitmap {
         let mut out = self.active.bitmap();
-        out |= self.named.bitmap();
-        out |= self.peer.bitmap();
+        for more in [&self.named, &self.peer] {
+            if !more.is_empty() {
+                out |= more.bitmap();
+            }
+        }
         out
     }
 

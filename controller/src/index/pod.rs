@@ -90,6 +90,11 @@ impl PodRecord {
         if self.has_uid { self.frame.id() } else { "" }
     }
 
+    /// What agents know it by.
+    pub(super) fn id(&self) -> &str {
+        self.frame.id()
+    }
+
     pub(super) fn endpoint_id(&self) -> EndpointId {
         EndpointId(self.frame.id().into())
     }
@@ -108,7 +113,12 @@ impl PodRecord {
         }
     }
 
-    /// What agents are told of it: a frame.
+    /// What agents are told of it, as [`weir_policy::state::Change::Endpoint`].
+    pub(super) fn change(&self) -> &[u8] {
+        self.frame.change()
+    }
+
+    /// The same as a frame.
     pub(super) fn frame(&self) -> &[u8] {
         self.frame.bytes()
     }

@@ -3,6 +3,8 @@
 use roaring::RoaringBitmap;
 use smallvec::SmallVec;
 
+use super::counts::ascending;
+
 /// Up to this many members a sorted list takes not much more than a bitmap, and is quicker.
 const FEW: usize = 1024;
 
@@ -97,7 +99,7 @@ impl Set {
 
     pub(super) fn bitmap(&self) -> RoaringBitmap {
         match self {
-            Self::Few(list) => list.iter().copied().collect(),
+            Self::Few(list) => ascending(list.iter().copied()),
             Self::Many(bitmap) => bitmap.clone(),
         }
     }
