@@ -11,6 +11,9 @@
     reason = "`Str` is shared text; `.clone()` on it reads as what it is"
 )]
 
+/// What allocates in the program and in what measures it (`docs/decisions/an-allocator-for-the-controller.md`).
+pub use mimalloc::MiMalloc as Allocator;
+
 pub mod app;
 pub mod args;
 pub mod certs;

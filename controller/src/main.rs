@@ -3,8 +3,11 @@
 use std::io::{self, Write};
 
 use clap::Parser;
-use weir_controller::app;
 use weir_controller::args::{Cli, Command};
+use weir_controller::{Allocator, app};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

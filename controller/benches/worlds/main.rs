@@ -9,10 +9,14 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use weir_controller::Allocator;
 use weir_controller::event::Event;
 use weir_controller::index::{Index, Output};
 
 mod shape;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 use shape::{NODES, SHAPES, Shape};
 
