@@ -26,14 +26,14 @@ type Hashes = SmallVec<[u64; 16]>;
 /// Numbers of groups, each once.
 pub(super) type Found = SmallVec<[u32; 8]>;
 
-/// Up to this many anchors of one namespace are looked at one after the other.
-const FEW: usize = 16;
+/// Up to this many anchors of one namespace are looked at one after the other, as in [`super::table::Entries`].
+const FEW: usize = 4;
 
 /// Numbers of the groups whose selectors name one namespace, by the anchors of their pods.
 #[derive(Debug)]
 pub(super) enum Local {
     /// Half a hash and a number, in no order.
-    Few(SmallVec<[(u32, u32); 4]>),
+    Few(SmallVec<[(u32, u32); FEW]>),
     Many(Box<Map<u32, SmallVec<[u32; 2]>>>),
 }
 

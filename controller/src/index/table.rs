@@ -25,14 +25,14 @@ fn spread(half: u32) -> u64 {
     u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Up to this many entries are looked at one after the other: they are a line of memory or two.
-const FEW: usize = 16;
+/// Up to this many entries are looked at one after the other. They are part of what holds the table.
+const FEW: usize = 4;
 
 /// Numbers by half hashes of their keys: eight bytes for each thing.
 #[derive(Debug)]
 pub(super) enum Entries {
     /// In no order.
-    Few(SmallVec<[(u32, u32); 4]>),
+    Few(SmallVec<[(u32, u32); FEW]>),
     Many(HashTable<(u32, u32)>),
 }
 
