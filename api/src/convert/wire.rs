@@ -94,6 +94,11 @@ impl EndpointFrame {
     }
 }
 
+/// Appends an endpoint's change, with its length before it.
+pub fn frame_endpoint(out: &mut Vec<u8>, endpoint: &EndpointParts<'_>) {
+    delimited(out, |out| message(out, 9, |out| endpoint_fields(out, endpoint)));
+}
+
 /// The change that says that an endpoint is gone.
 pub fn endpoint_gone(id: &str) -> Bytes {
     let mut out = Vec::with_capacity(2 + id.len());

@@ -206,7 +206,7 @@ impl Index {
                         .and_then(|pod| self.pods[pod].as_ref())
                         .map_or_else(String::new, |pod| pod.title()),
                 };
-                out.push(Refusal::new(workload.title(), workload.uid.clone(), n, *address, owner));
+                out.push(Refusal::new(workload.title(), workload.uid().into(), n, *address, owner));
             }
         }
         out.sort();
