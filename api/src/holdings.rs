@@ -10,13 +10,11 @@
 //! is the SHA-256 of its encoded change, so it is the same on all replicas and both ends. Where the encoding of objects
 //! changes, [`FORM`] does, and ends of different form send everything.
 
-use std::net::IpAddr;
-
 use sha2::{Digest, Sha256};
 use weir_policy::ids::{EndpointId, GroupId, PolicyKey, ProfileId};
 use weir_policy::state::{Change, NodeInfo, NodeState};
 
-use crate::convert::wire::{self, EndpointParts};
+use crate::convert::wire;
 use crate::v1;
 
 /// How objects are encoded. It grows when the same object may have other bytes: a field more, for instance. `tests::golden`
@@ -229,20 +227,8 @@ fn objects<T>(state: &NodeState, make: impl Fn(ObjectHash, Object) -> T) -> Vec<
         let hash = hash(&mut |out| wire::frame_group(out, *id, &group.selector, members()));
         out.push(make(hash, Object::Group(*id)));
     }
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for (id, e) in &state.endpoints {
-        addresses.clear();
-        addresses.extend(&e.addresses);
-        let parts = EndpointParts {
-            id: &e.id.0,
-            namespace: &e.namespace,
-            name: &e.name,
-            node: &e.node,
-            addresses: &addresses,
-            mac: e.mac,
-            profile: e.profile,
-        };
-        let hash = hash(&mut |out| wire::frame_endpoint(out, &parts));
+    for (id, endpoint) in &state.endpoints {
+        let hash = hash(&mut |out| wire::frame_endpoint(out, endpoint));
         out.push(make(hash, Object::Endpoint(id.clone())));
     }
     for (key, policy) in &state.policies {

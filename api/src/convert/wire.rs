@@ -13,7 +13,7 @@ use weir_policy::ids::{GroupId, PolicyKey, PolicyKind, ProfileId};
 use weir_policy::net::{IpBlock, Prefix};
 use weir_policy::port::{PortMatch, Service};
 use weir_policy::rule::{Action, Direction, Peers, Policy, Rule, Services, Tier};
-use weir_policy::state::{Change, NodeInfo};
+use weir_policy::state::{Change, Endpoint, NodeInfo};
 
 use crate::v1;
 
@@ -95,8 +95,8 @@ impl EndpointFrame {
 }
 
 /// Appends an endpoint's change, with its length before it.
-pub fn frame_endpoint(out: &mut Vec<u8>, endpoint: &EndpointParts<'_>) {
-    delimited(out, |out| message(out, 9, |out| endpoint_fields(out, endpoint)));
+pub fn frame_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint) {
+    delimited(out, |out| self::endpoint(out, endpoint));
 }
 
 /// The change that says that an endpoint is gone.
@@ -147,21 +147,23 @@ pub(super) fn change(out: &mut Vec<u8>, change: &Change) {
         Change::RemoveGroup(id) => always(out, 6, id.0),
         Change::Profile(p) => message(out, 7, |out| profile(out, p)),
         Change::RemoveProfile(id) => always(out, 8, id.0),
-        Change::Endpoint(e) => {
-            let addresses: Vec<IpAddr> = e.addresses.iter().copied().collect();
-            let parts = EndpointParts {
-                id: &e.id.0,
-                namespace: &e.namespace,
-                name: &e.name,
-                node: &e.node,
-                addresses: &addresses,
-                mac: e.mac,
-                profile: e.profile,
-            };
-            message(out, 9, |out| endpoint_fields(out, &parts));
-        }
+        Change::Endpoint(e) => endpoint(out, e),
         Change::RemoveEndpoint(id) => remove_endpoint(out, &id.0),
     }
+}
+
+fn endpoint(out: &mut Vec<u8>, e: &Endpoint) {
+    let addresses: Vec<IpAddr> = e.addresses.iter().copied().collect();
+    let parts = EndpointParts {
+        id: &e.id.0,
+        namespace: &e.namespace,
+        name: &e.name,
+        node: &e.node,
+        addresses: &addresses,
+        mac: e.mac,
+        profile: e.profile,
+    };
+    message(out, 9, |out| endpoint_fields(out, &parts));
 }
 
 fn remove_endpoint(out: &mut Vec<u8>, id: &str) {

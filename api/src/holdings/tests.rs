@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use proptest::prelude::*;
