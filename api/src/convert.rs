@@ -35,6 +35,16 @@ pub fn frames(mut piece: Bytes) -> impl Iterator<Item = Bytes> {
     })
 }
 
+/// How long each change is that [`frames`] would give. Units: bytes.
+pub fn frame_lengths(mut piece: &[u8]) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let length = prost::encoding::decode_varint(&mut piece).ok()?;
+        let length = usize::try_from(length).ok()?;
+        piece = piece.get(length..)?;
+        Some(length)
+    })
+}
+
 /// Decodes a change.
 ///
 /// Errors: [`ConvertError`]; for a policy it carries what could be read of it. A change of a kind that this build does

@@ -13,7 +13,8 @@
 //! - Spans are reference counts ([`span`]): a subject group is *active* on the nodes where its members' pods run; a node
 //!   needs a group that it is active for, and those which policies of an active subject name: each pair (subject group,
 //!   named group) is one edge, however many policies make it.
-//! - A batch writes down the old value of whatever it touches ([`journal`]); what to send is the difference ([`emit`]).
+//! - A batch writes down the old value of whatever it touches ([`journal`]); what to send is the difference ([`emit`]), for
+//!   profiles and their endpoints as a whole where it can be ([`reach`]).
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ mod namespace;
 mod pod;
 mod policy;
 mod profile;
+mod reach;
 mod set;
 mod slots;
 mod snapshot;
@@ -55,6 +57,7 @@ use group::Groups;
 use intern::Interner;
 use journal::Journal;
 use namespace::Namespaces;
+
 use policy::PolicyRecord;
 use profile::Profiles;
 use set::Set;

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use weir_api::convert::{frame_lengths, frames};
 use weir_api::v1;
 use weir_api::version::MAX_TO_AGENT;
 use weir_policy::ids::{PolicyKey, Str};
@@ -45,7 +46,7 @@ const MAX_DELTA: usize = MAX_TO_AGENT / 2;
 #[derive(Clone, Debug)]
 pub struct Delta {
     pub revision: u64,
-    /// What the batch has for anybody, encoded.
+    /// What the batch has for anybody: frames of encoded changes.
     all: Arc<Vec<Bytes>>,
     /// Which of these are for this node.
     mine: Runs,
@@ -54,11 +55,8 @@ pub struct Delta {
 impl Delta {
     /// The encoded changes, in order.
     pub fn changes(&self) -> Vec<Bytes> {
-        let mut out = Vec::with_capacity(self.mine.0.iter().map(Range::len).sum());
-        for run in &self.mine.0 {
-            out.extend_from_slice(&self.all[run.clone()]);
-        }
-        out
+        let runs = self.mine.0.iter().map(|run| &self.all[run.clone()]);
+        runs.flatten().cloned().flat_map(frames).collect()
     }
 }
 
@@ -69,11 +67,11 @@ impl Delta {
 struct Runs(SmallVec<[Range<usize>; 2]>);
 
 impl Runs {
-    /// Adds a number above all that there are.
-    fn push(&mut self, number: usize) {
+    /// Adds numbers above all that there are.
+    fn push(&mut self, numbers: Range<usize>) {
         match self.0.last_mut() {
-            Some(last) if last.end == number => last.end += 1,
-            _ => self.0.push(number..number + 1),
+            Some(last) if last.end == numbers.start => last.end = numbers.end,
+            _ => self.0.push(numbers),
         }
     }
 }
@@ -293,17 +291,19 @@ impl Hub {
         let mut all = Vec::new();
         let mut batches: BTreeMap<u32, (usize, Runs)> = BTreeMap::new();
         for delivery in &output.deliveries {
-            let nodes = &*delivery.nodes & &self.following;
+            let nodes = &delivery.nodes & &self.following;
             if nodes.is_empty() {
                 continue;
             }
-            let bytes = self.encode(&delivery.news);
+            let pieces = self.encode(&delivery.news);
+            let bytes: usize = pieces.iter().map(Bytes::len).sum();
+            let numbers = all.len()..all.len() + pieces.len();
+            all.extend(pieces);
             for node in nodes {
                 let (size, mine) = batches.entry(node).or_default();
-                *size += bytes.len();
-                mine.push(all.len());
+                *size += bytes;
+                mine.push(numbers.clone());
             }
-            all.push(bytes);
         }
         let all = Arc::new(all);
         for (node, (size, mine)) in batches {
@@ -334,11 +334,16 @@ impl Hub {
         }
     }
 
-    fn encode(&self, news: &News) -> Bytes {
-        let bytes = news.to_bytes();
-        Counters::add(&self.counters.changes_encoded, 1);
-        Counters::add(&self.counters.bytes_encoded, bytes.len() as u64);
-        bytes
+    fn encode(&self, news: &News) -> SmallVec<[Bytes; 1]> {
+        let pieces = news.to_frames();
+        let (mut changes, mut bytes) = (0, 0);
+        for length in pieces.iter().flat_map(|piece| frame_lengths(piece)) {
+            changes += 1;
+            bytes += length as u64;
+        }
+        Counters::add(&self.counters.changes_encoded, changes);
+        Counters::add(&self.counters.bytes_encoded, bytes);
+        pieces
     }
 
     /// Whoever asked may be gone by now, which is its own affair: a reply that nobody takes is dropped.
@@ -476,22 +481,28 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
-        /// Whichever changes are for a node, it gets these, in order.
+        /// Whichever news are for a node, it gets all changes of these, in order.
         #[test]
-        fn a_delta_gives_what_was_picked(picks in proptest::collection::vec(any::<bool>(), 0..200)) {
-            let all: Vec<Bytes> =
-                (0..picks.len()).map(|n| Bytes::from(n.to_string())).collect();
-            let wanted: Vec<Bytes> =
-                all.iter().zip(&picks).filter(|(_, mine)| **mine).map(|(b, _)| b.clone()).collect();
-            let mut mine = Runs::default();
-            for (number, _) in picks.iter().enumerate().filter(|(_, mine)| **mine) {
-                mine.push(number);
+        fn a_delta_gives_what_was_picked(
+            news in vec((any::<bool>(), vec(vec(vec(any::<u8>(), 0..9), 1..4), 1..3)), 0..100),
+        ) {
+            let (mut all, mut mine, mut wanted) = (Vec::new(), Runs::default(), Vec::new());
+            for (is_mine, pieces) in &news {
+                if *is_mine {
+                    mine.push(all.len()..all.len() + pieces.len());
+                    wanted.extend(pieces.iter().flatten().cloned().map(Bytes::from));
+                }
+                // texts this short have a length of one byte
+                let frame = |text: &Vec<u8>| [&[u8::try_from(text.len()).unwrap()][..], text].concat();
+                all.extend(pieces.iter().map(|p| Bytes::from(p.iter().flat_map(frame).collect::<Vec<_>>())));
             }
+            let picks: Vec<bool> = news.iter().map(|(is_mine, _)| *is_mine).collect();
             let starts = picks.iter().zip(std::iter::once(&false).chain(&picks));
             prop_assert_eq!(mine.0.len(), starts.filter(|(is, was)| **is && !**was).count());
             let delta = Delta { revision: 1, all: Arc::new(all), mine };

@@ -14,7 +14,7 @@ use weir_policy::claim::Refusal;
 use weir_policy::ids::{PolicyKey, Str};
 use weir_policy::state::Change;
 
-use crate::index::{Index, News, Output};
+use crate::index::{Delivery, Index, News, NodeSet, Output};
 
 mod notices;
 mod write;
@@ -175,49 +175,50 @@ const MAX_GAPS: usize = 64;
 impl Tracker {
     /// Batches go out because of an event at `at`, to nodes that are connected and to others that will hear of it.
     pub fn sent(&mut self, output: &Output, at: Instant, index: &Index) {
+        let mut told = NodeSet::new();
         for delivery in &output.deliveries {
-            for node in &*delivery.nodes {
-                let progress = self.nodes.entry(node).or_default();
-                progress.sent = output.revision;
-                match &delivery.news {
-                    News::Change(Change::Policy(policy)) => {
-                        let pending = Pending { revision: output.revision, since: at };
-                        progress.pending.insert(policy.key.clone(), pending);
-                        progress.failures.remove(&policy.key);
-                    }
-                    News::Change(Change::RemovePolicy(key)) => {
-                        progress.pending.remove(key);
-                        progress.failures.remove(key);
-                    }
-                    _ => {}
-                }
-            }
-            match &delivery.news {
+            told |= &delivery.nodes;
+        }
+        for node in told {
+            self.nodes.entry(node).or_default().sent = output.revision;
+        }
+        for Delivery { news, nodes } in &output.deliveries {
+            match news {
                 News::Change(Change::Policy(policy)) => {
                     let latencies = self.latencies.entry(policy.key.clone()).or_default();
                     if latencies.generation != policy.generation {
                         *latencies =
                             Latencies { generation: policy.generation, ..Default::default() };
                     }
-                    for node in &*delivery.nodes {
+                    for node in nodes {
                         latencies.by_node.remove(&node);
+                        let progress = self.nodes.entry(node).or_default();
+                        let pending = Pending { revision: output.revision, since: at };
+                        progress.pending.insert(policy.key.clone(), pending);
+                        progress.failures.remove(&policy.key);
                     }
                 }
-                News::Change(Change::RemovePolicy(key)) if !index.has_policy(key) => {
-                    self.latencies.remove(key);
-                    self.most.remove(key);
-                }
                 News::Change(Change::RemovePolicy(key)) => {
-                    if self.most.get(key).is_some_and(|most| delivery.nodes.contains(most.node)) {
+                    for node in nodes {
+                        let progress = self.nodes.entry(node).or_default();
+                        progress.pending.remove(key);
+                        progress.failures.remove(key);
+                    }
+                    if !index.has_policy(key) {
+                        self.latencies.remove(key);
+                        self.most.remove(key);
+                        continue;
+                    }
+                    if self.most.get(key).is_some_and(|most| nodes.contains(most.node)) {
                         self.most.remove(key);
                     }
                     if let Some(latencies) = self.latencies.get_mut(key) {
-                        for node in &*delivery.nodes {
+                        for node in nodes {
                             latencies.by_node.remove(&node);
                         }
                     }
                 }
-                _ => {}
+                News::Change(_) | News::Frames(_) => {}
             }
         }
     }

@@ -82,8 +82,10 @@ impl Agents {
     fn take(&mut self, output: &Output) {
         for (number, state) in &mut self.0 {
             for delivery in output.deliveries.iter().filter(|d| d.nodes.contains(*number)) {
-                let touched = state.apply([delivery.news.to_change().into_owned()]);
-                assert!(!touched.is_empty(), "{:?} changes nothing", delivery.news);
+                for change in delivery.news.to_changes() {
+                    let touched = state.apply([change.clone()]);
+                    assert!(!touched.is_empty(), "{change:?} changes nothing");
+                }
             }
         }
     }
@@ -226,7 +228,7 @@ mod cases {
             Change::RemoveProfile(_) => "-profile".to_owned(),
             other => format!("{other:?}"),
         };
-        output.deliveries.iter().map(|d| show(&d.news.to_change())).collect()
+        output.deliveries.iter().flat_map(|d| d.news.to_changes()).map(|c| show(&c)).collect()
     }
 
     fn synced(pods: impl IntoIterator<Item = Pod>) -> Index {

@@ -83,7 +83,7 @@ fn counts(index: &mut Index, output: &Output) -> Vec<Vec<&'static str>> {
         .map(|node| {
             let number = index.node_number(node);
             let mine = output.deliveries.iter().filter(|d| d.nodes.contains(number));
-            mine.map(|d| kind(&d.news.to_change())).collect()
+            mine.flat_map(|d| d.news.to_changes()).map(|c| kind(&c)).collect()
         })
         .collect()
 }

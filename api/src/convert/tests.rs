@@ -193,19 +193,42 @@ proptest! {
                     prop_assert_eq!(frame.change(), &*change_to_bytes(change));
                     piece.extend(frame.bytes());
                 }
-                Change::RemoveEndpoint(id) => {
-                    prop_assert_eq!(wire::endpoint_gone(&id.0), change_to_bytes(change));
-                    wire::frame(&mut piece, change);
-                }
+                Change::RemoveEndpoint(id) => wire::frame_endpoint_gone(&mut piece, &id.0),
+                Change::RemoveProfile(id) => wire::frame_profile_gone(&mut piece, *id),
                 other => wire::frame(&mut piece, other),
             }
         }
+        let lengths: Vec<usize> = wanted.iter().map(Bytes::len).collect();
+        prop_assert_eq!(frame_lengths(&piece).collect::<Vec<_>>(), lengths);
         prop_assert_eq!(frames(piece.into()).collect::<Vec<_>>(), wanted);
+    }
+
+    /// Of all changes of a piece, it is the endpoints that go.
+    #[test]
+    fn endpoints_go_as_they_came(changes in vec(change(), 0..6), cut in 0_usize..400) {
+        let (mut piece, mut wanted) = (Vec::new(), Vec::new());
+        for change in &changes {
+            wire::frame(&mut piece, change);
+            if let Change::Endpoint(e) = change {
+                wanted.push(Change::RemoveEndpoint(e.id.clone()));
+            }
+        }
+        let gone = |piece: &[u8]| -> Vec<Change> {
+            let mut out = Vec::new();
+            wire::frame_endpoints_gone(&mut out, piece);
+            frames(out.into()).map(|bytes| change_from_bytes(&bytes).unwrap()).collect()
+        };
+        prop_assert_eq!(gone(&piece), &wanted[..]);
+        // what is cut off costs nothing that comes before it
+        piece.truncate(cut);
+        let cut = gone(&piece);
+        prop_assert_eq!(&cut, &wanted[..cut.len()]);
     }
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         let _ = change_from_bytes(&bytes);
+        wire::frame_endpoints_gone(&mut Vec::new(), &bytes);
     }
 
     #[test]

@@ -7,7 +7,6 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use weir_policy::group::Profile;
 use weir_policy::ids::{GroupId, PolicyKey, PolicyKind, ProfileId};
 use weir_policy::net::{IpBlock, Prefix};
@@ -70,26 +69,29 @@ impl EndpointFrame {
         self.text(4)
     }
 
-    /// The text of a field, one of the first four. Fields are in order, and an empty one is not there.
+    /// The text of a field, one of the first four.
     fn text(&self, field: u64) -> &str {
         let mut rest = &*self.0;
         // the frame's length, the tag and length of the one field of the change
         for _ in 0..3 {
             rest = take_varint(rest).1;
         }
-        loop {
-            let (tag, after) = take_varint(rest);
-            let (length, after) = take_varint(after);
-            let Some((text, after)) =
-                after.split_at_checked(length.try_into().unwrap_or(usize::MAX))
-            else {
-                return "";
-            };
-            match (tag >> 3).cmp(&field) {
-                Ordering::Less => rest = after,
-                Ordering::Equal => return str::from_utf8(text).unwrap_or_default(),
-                Ordering::Greater => return "",
-            }
+        str::from_utf8(text_of(rest, field)).unwrap_or_default()
+    }
+}
+
+/// The text of one of an endpoint's first four fields. Fields are in order, and an empty one is not there.
+fn text_of(mut fields: &[u8], field: u64) -> &[u8] {
+    loop {
+        let (tag, rest) = take_varint(fields);
+        let (length, rest) = take_varint(rest);
+        let Some((text, rest)) = split(rest, length) else {
+            return &[];
+        };
+        match (tag >> 3).cmp(&field) {
+            Ordering::Less => fields = rest,
+            Ordering::Equal => return text,
+            Ordering::Greater => return &[],
         }
     }
 }
@@ -99,11 +101,42 @@ pub fn frame_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint) {
     delimited(out, |out| self::endpoint(out, endpoint));
 }
 
-/// The change that says that an endpoint is gone.
-pub fn endpoint_gone(id: &str) -> Bytes {
-    let mut out = Vec::with_capacity(2 + id.len());
-    remove_endpoint(&mut out, id);
-    out.into()
+/// Appends the change that says that an endpoint is gone, with its length before it.
+pub fn frame_endpoint_gone(out: &mut Vec<u8>, id: &str) {
+    gone(out, id.as_bytes());
+}
+
+fn gone(out: &mut Vec<u8>, id: &[u8]) {
+    let [tag, ..] = (10 << 3 | LENGTH).to_le_bytes();
+    match u8::try_from(id.len()) {
+        // nearly all of them, by the hundred: both lengths have one byte
+        Ok(length) if length < 0x80 - 2 => {
+            out.reserve(3 + id.len());
+            out.extend_from_slice(&[length + 2, tag, length]);
+            out.extend_from_slice(id);
+        }
+        _ => delimited(out, |out| remove_endpoint(out, id)),
+    }
+}
+
+/// Appends for each endpoint among `frames` that it is gone.
+pub fn frame_endpoints_gone(out: &mut Vec<u8>, mut frames: &[u8]) {
+    while !frames.is_empty() {
+        let (length, rest) = take_varint(frames);
+        let Some((change, rest)) = split(rest, length) else {
+            return;
+        };
+        frames = rest;
+        let (kind, fields) = take_varint(change);
+        if kind == 9 << 3 | LENGTH {
+            gone(out, text_of(take_varint(fields).1, 1));
+        }
+    }
+}
+
+/// Appends the change that says that a profile is gone, with its length before it.
+pub fn frame_profile_gone(out: &mut Vec<u8>, id: ProfileId) {
+    delimited(out, |out| always(out, 8, id.0));
 }
 
 /// Appends a policy's change, with its length before it.
@@ -148,7 +181,7 @@ pub(super) fn change(out: &mut Vec<u8>, change: &Change) {
         Change::Profile(p) => message(out, 7, |out| profile(out, p)),
         Change::RemoveProfile(id) => always(out, 8, id.0),
         Change::Endpoint(e) => endpoint(out, e),
-        Change::RemoveEndpoint(id) => remove_endpoint(out, &id.0),
+        Change::RemoveEndpoint(id) => remove_endpoint(out, id.0.as_bytes()),
     }
 }
 
@@ -166,8 +199,8 @@ fn endpoint(out: &mut Vec<u8>, e: &Endpoint) {
     message(out, 9, |out| endpoint_fields(out, &parts));
 }
 
-fn remove_endpoint(out: &mut Vec<u8>, id: &str) {
-    message(out, 10, |out| out.extend(id.as_bytes()));
+fn remove_endpoint(out: &mut Vec<u8>, id: &[u8]) {
+    message(out, 10, |out| out.extend(id));
 }
 
 fn endpoint_fields(out: &mut Vec<u8>, e: &EndpointParts<'_>) {
@@ -352,6 +385,9 @@ fn varint_length(value: usize) -> usize {
 
 /// A number and what comes after it; 0 where there is none.
 fn take_varint(bytes: &[u8]) -> (u64, &[u8]) {
+    if let [byte @ ..0x80, rest @ ..] = bytes {
+        return (u64::from(*byte), rest);
+    }
     let mut value = 0;
     let mut rest = bytes;
     for shift in (0..64).step_by(7) {
@@ -365,6 +401,10 @@ fn take_varint(bytes: &[u8]) -> (u64, &[u8]) {
         }
     }
     (value, rest)
+}
+
+fn split(bytes: &[u8], length: u64) -> Option<(&[u8], &[u8])> {
+    bytes.split_at_checked(length.try_into().unwrap_or(usize::MAX))
 }
 
 fn tag(out: &mut Vec<u8>, field: u64, wire: u64) {

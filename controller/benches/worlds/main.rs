@@ -9,6 +9,9 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use smallvec::SmallVec;
+use weir_api::convert::frame_lengths;
 use weir_controller::Allocator;
 use weir_controller::event::Event;
 use weir_controller::index::{Index, Output};
@@ -93,7 +96,7 @@ fn world(shape: &Shape) -> Index {
     let snapshots: Vec<_> = numbers.iter().map(|n| index.snapshot(*n)).collect();
     spent += start.elapsed();
     let pieces: usize = snapshots.iter().map(Vec::len).sum();
-    let bytes: usize = snapshots.iter().flatten().map(bytes::Bytes::len).sum();
+    let bytes: usize = snapshots.iter().flatten().map(Bytes::len).sum();
     println!(
         "{:<18} {objects:>8} {:>6.3} s {:>6.3} s {:>4} MB   {:>5.2} s {:>6} MB {:>6.1} s {:>5} MB   {pieces:>8} {:>6} MB",
         shape.name,
@@ -124,7 +127,7 @@ fn singles(shape: &Shape, index: &mut Index) {
             let output = index.apply([event]);
             let encoded = encode(&output);
             times.push(start.elapsed());
-            count.add(&output, encoded);
+            count.add(encoded);
         }
     }
     for (name, mut times, count) in kinds {
@@ -151,10 +154,13 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, output: &Output, bytes: usize) {
-        self.changes += output.deliveries.len();
-        self.nodes += output.deliveries.iter().map(|d| d.nodes.len() as usize).sum::<usize>();
-        self.bytes += bytes;
+    fn add(&mut self, encoded: Vec<(usize, SmallVec<[Bytes; 1]>)>) {
+        for (nodes, pieces) in encoded {
+            self.bytes += pieces.iter().map(Bytes::len).sum::<usize>();
+            let changes = pieces.iter().flat_map(|piece| frame_lengths(piece)).count();
+            self.changes += changes;
+            self.nodes += changes * nodes;
+        }
     }
 
     #[expect(clippy::unused_self, clippy::cast_precision_loss, reason = "figures for people")]
@@ -163,9 +169,9 @@ impl Count {
     }
 }
 
-fn encode(output: &Output) -> usize {
-    let bytes = output.deliveries.iter().map(|d| d.news.to_bytes());
-    bytes.map(|b| std::hint::black_box(b).len()).sum()
+/// To how many nodes, and what.
+fn encode(output: &Output) -> Vec<(usize, SmallVec<[Bytes; 1]>)> {
+    output.deliveries.iter().map(|d| (d.nodes.len() as usize, d.news.to_frames())).collect()
 }
 
 /// The most memory this process ever had. Units: MB of 1,000,000 bytes.

@@ -1,66 +1,65 @@
 //! What a batch changes for which nodes: the difference between the journal and what is.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
-use weir_api::convert::{change_from_bytes, change_to_bytes, wire};
+use smallvec::{SmallVec, smallvec};
+use weir_api::convert::{change_from_bytes, frames, wire};
 use weir_policy::state::{Change, NodeInfo};
 
-use super::group::GroupRecord;
-use super::journal::{GroupBefore, Journal};
+use super::counts::Counts;
+use super::journal::{GroupBefore, Journal, ProfileBefore};
 use super::pod::{Place, PodRecord};
+use super::reach::{Candidates, Runs};
 use super::table::Map;
 use super::{Index, NodeSet};
 
-/// What one delivery says. Endpoints are told of by the hundred, and their bytes are there already.
+/// What one delivery says: one change or many.
 #[derive(Clone, Debug)]
 pub enum News {
     Change(Change),
-    /// [`Change::Endpoint`]
-    Endpoint(Arc<PodRecord>),
-    /// [`Change::RemoveEndpoint`]
-    RemoveEndpoint(Arc<PodRecord>),
+    /// Frames of changes ([`weir_api::convert::frames`]): profiles and endpoints, which come and go by the hundred.
+    Frames(Vec<Bytes>),
 }
 
 impl News {
-    /// As agents understand it.
-    pub fn to_change(&self) -> Cow<'_, Change> {
+    /// As it travels: frames of changes.
+    pub fn to_frames(&self) -> SmallVec<[Bytes; 1]> {
         match self {
-            Self::Change(change) => Cow::Borrowed(change),
-            Self::Endpoint(pod) => match change_from_bytes(pod.change()) {
-                Ok(change) => Cow::Owned(change),
-                Err(error) => unreachable!("the index encoded an endpoint: {error}"),
-            },
-            Self::RemoveEndpoint(pod) => Cow::Owned(Change::RemoveEndpoint(pod.endpoint_id())),
+            Self::Change(change) => {
+                let mut out = Vec::with_capacity(128);
+                wire::frame(&mut out, change);
+                smallvec![out.into()]
+            }
+            Self::Frames(pieces) => pieces.iter().cloned().collect(),
         }
     }
 
-    /// As it travels.
-    pub fn to_bytes(&self) -> Bytes {
-        match self {
-            Self::Change(change) => change_to_bytes(change),
-            Self::Endpoint(pod) => Bytes::copy_from_slice(pod.change()),
-            Self::RemoveEndpoint(pod) => wire::endpoint_gone(pod.id()),
-        }
+    /// As agents understand it.
+    pub fn to_changes(&self) -> Vec<Change> {
+        let read = |bytes: Bytes| match change_from_bytes(&bytes) {
+            Ok(change) => change,
+            Err(error) => unreachable!("the index encoded a change: {error}"),
+        };
+        self.to_frames().into_iter().flat_map(frames).map(read).collect()
     }
 }
 
 /// Equal changes have equal bytes.
 impl PartialEq for News {
     fn eq(&self, other: &Self) -> bool {
-        self.to_bytes() == other.to_bytes()
+        self.to_frames().concat() == other.to_frames().concat()
     }
 }
 
-/// One change and the nodes it goes to.
+/// Changes and the nodes they go to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     pub news: News,
-    /// Numbers of nodes ([`Index::node_name`]); never empty. Often the same for many deliveries.
-    pub nodes: Arc<NodeSet>,
+    /// Numbers of nodes ([`Index::node_name`]); never empty.
+    pub nodes: NodeSet,
 }
 
 /// What one batch of events changes. A node that no delivery names has nothing to do.
@@ -73,152 +72,82 @@ pub struct Output {
 
 /// Deliveries by kind; joined in dependency order.
 #[derive(Default)]
-struct Out {
+pub(super) struct Out {
     nodes: Vec<Delivery>,
-    profiles: Vec<Delivery>,
+    pub(super) profiles: Runs,
     groups: Vec<Delivery>,
-    endpoints: Vec<Delivery>,
+    pub(super) endpoints: Runs,
     policies: Vec<Delivery>,
     gone_policies: Vec<Delivery>,
-    gone_endpoints: Vec<Delivery>,
+    pub(super) gone_endpoints: Runs,
     gone_groups: Vec<Delivery>,
-    gone_profiles: Vec<Delivery>,
+    pub(super) gone_profiles: Runs,
 }
 
 fn send(to: &mut Vec<Delivery>, nodes: RoaringBitmap, change: impl FnOnce() -> Change) {
     if !nodes.is_empty() {
-        to.push(Delivery { news: News::Change(change()), nodes: Arc::new(nodes) });
-    }
-}
-
-fn send_pod(to: &mut Vec<Delivery>, nodes: RoaringBitmap, news: impl FnOnce() -> News) {
-    if !nodes.is_empty() {
-        to.push(Delivery { news: news(), nodes: Arc::new(nodes) });
+        to.push(Delivery { news: News::Change(change()), nodes });
     }
 }
 
 /// An endpoint at one end of a batch, where it is one.
 type End<'a> = Option<(&'a Arc<PodRecord>, Place)>;
 
-/// As [`send_pod`], to all of `nodes` but the pod's own.
-fn send_elsewhere(
-    to: &mut Vec<Delivery>,
-    nodes: &Arc<NodeSet>,
-    place: Place,
-    news: impl FnOnce() -> News,
-) {
-    if nodes.is_empty() {
-        return;
-    }
-    let mut nodes = Arc::clone(nodes);
-    if let Some(own) = place.node
-        && nodes.contains(own)
-    {
-        Arc::make_mut(&mut nodes).remove(own);
-    }
-    if !nodes.is_empty() {
-        to.push(Delivery { news: news(), nodes });
-    }
-}
-
-/// For each profile the nodes for which something may have changed.
-#[derive(Default)]
-struct Candidates {
-    /// About the profile itself.
-    known: Map<u32, RoaringBitmap>,
-    /// About the addresses of its pods.
-    reached: Map<u32, RoaringBitmap>,
-}
-
 /// The state before the batch: from the journal where the batch touched it, as it is elsewhere.
-struct Before<'a> {
+pub(super) struct Before<'a> {
     index: &'a Index,
     journal: &'a Journal,
 }
 
 impl<'a> Before<'a> {
-    fn profile_groups(&self, profile: u32) -> &'a [u32] {
-        match self.journal.profiles.get(&profile) {
-            Some(before) => &before.groups,
-            None => &self.index.profiles[profile].groups,
-        }
+    /// Where the batch touched it.
+    pub(super) fn profile(&self, profile: u32) -> Option<&'a ProfileBefore> {
+        self.journal.profiles.get(&profile)
     }
 
-    fn is_local(&self, profile: u32, within: &RoaringBitmap, out: &mut RoaringBitmap) {
-        match self.journal.profiles.get(&profile) {
-            Some(before) => *out |= &before.local & within,
-            None => self.index.profiles[profile].local.meet(within, out),
-        }
+    /// Where the batch touched it.
+    pub(super) fn group(&self, group: u32) -> Option<&'a GroupBefore> {
+        self.journal.groups.get(&group)
     }
 
-    fn group(&self, group: u32) -> Result<&'a GroupBefore, &'a GroupRecord> {
-        let journal = self.journal.groups.get(&group);
-        journal.ok_or_else(|| &self.index.groups[group])
+    pub(super) fn peer(&self, group: u32) -> &'a Counts {
+        self.group(group).map_or_else(|| &self.index.groups[group].peer, |before| &before.peer)
     }
 
     fn active(&self, group: u32) -> RoaringBitmap {
         match self.group(group) {
-            Ok(before) => before.active.clone(),
-            Err(record) => record.active.bitmap(),
+            Some(before) => before.active.clone(),
+            None => self.index.groups[group].active.bitmap(),
         }
-    }
-
-    /// Those of `within` that knew a profile.
-    fn known(&self, profile: u32, within: &RoaringBitmap) -> RoaringBitmap {
-        let mut out = RoaringBitmap::new();
-        self.is_local(profile, within, &mut out);
-        out |= self.reached(profile, Some(within));
-        out
-    }
-
-    /// Nodes that knew the addresses of a profile's pods because of a group; all, or those of `within`.
-    fn reached(&self, profile: u32, within: Option<&RoaringBitmap>) -> RoaringBitmap {
-        let mut out = RoaringBitmap::new();
-        for group in self.profile_groups(profile) {
-            match (self.group(*group), within) {
-                (Ok(before), Some(within)) => out |= &before.peer & within,
-                (Ok(before), None) => out |= &before.peer,
-                (Err(record), Some(within)) => record.peer.meet(within, &mut out),
-                (Err(record), None) => out.extend(record.peer.numbers()),
-            }
-        }
-        out
     }
 
     fn endpoint_nodes(&self, place: Place) -> RoaringBitmap {
-        let mut out = self.reached(place.profile, None);
-        out.extend(place.node);
-        out
+        let groups = match self.profile(place.profile) {
+            Some(before) => &before.groups[..],
+            None => &self.index.profiles[place.profile].groups,
+        };
+        endpoint_nodes(groups.iter().map(|group| self.peer(*group)), place)
     }
 }
 
-impl Index {
-    /// Those of `within` that know a profile.
-    fn known(&self, profile: u32, within: &RoaringBitmap) -> RoaringBitmap {
-        let record = &self.profiles[profile];
-        let mut out = RoaringBitmap::new();
-        record.local.meet(within, &mut out);
-        out |= self.reached(profile, Some(within));
-        out
-    }
-
-    /// Nodes that know the addresses of a profile's pods because of a group; all, or those of `within`.
-    fn reached(&self, profile: u32, within: Option<&RoaringBitmap>) -> RoaringBitmap {
-        let mut out = RoaringBitmap::new();
-        for group in &self.profiles[profile].groups {
-            let peer = &self.groups[*group].peer;
-            match within {
-                Some(within) => peer.meet(within, &mut out),
-                None => out.extend(peer.numbers()),
-            }
+/// Nodes that have an endpoint: its own, and those which reach its profile by a group.
+fn endpoint_nodes<'a>(peers: impl Iterator<Item = &'a Counts>, place: Place) -> RoaringBitmap {
+    let mut out = RoaringBitmap::new();
+    for peer in peers {
+        if out.is_empty() {
+            out = peer.bitmap();
+        } else {
+            out.extend(peer.numbers());
         }
-        out
     }
+    out.extend(place.node);
+    out
+}
 
+impl Index {
     fn endpoint_nodes(&self, place: Place) -> RoaringBitmap {
-        let mut out = self.reached(place.profile, None);
-        out.extend(place.node);
-        out
+        let groups = &self.profiles[place.profile].groups;
+        endpoint_nodes(groups.iter().map(|group| &self.groups[*group].peer), place)
     }
 
     /// The node itself as its agent knows it.
@@ -239,24 +168,20 @@ impl Index {
         let mut out = Out::default();
         self.emit_nodes(&mut out);
         let candidates = self.emit_groups(&before, &mut out);
-        self.emit_profiles(&before, &candidates.known, &mut out);
+        self.emit_profiles(&before, candidates, &mut out);
         self.emit_pods(&before, &mut out);
-        self.emit_other_endpoints(&before, &candidates.reached, &mut out);
         self.emit_policies(&before, &mut out);
-        [
-            out.nodes,
-            out.profiles,
-            out.groups,
-            out.endpoints,
-            out.policies,
-            out.gone_policies,
-            out.gone_endpoints,
-            out.gone_groups,
-            out.gone_profiles,
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let Out { nodes, profiles, groups, endpoints, policies, .. } = out;
+        let mut all = nodes;
+        all.extend(profiles.end());
+        all.extend(groups);
+        all.extend(endpoints.end());
+        all.extend(policies);
+        all.extend(out.gone_policies);
+        all.extend(out.gone_endpoints.end());
+        all.extend(out.gone_groups);
+        all.extend(out.gone_profiles.end());
+        all
     }
 
     fn emit_nodes(&self, out: &mut Out) {
@@ -278,8 +203,8 @@ impl Index {
             let record = &self.groups[group];
             let (need, peer) = (record.need(), record.peer.bitmap());
             let (was_needed, was_peer) = match before.group(group) {
-                Ok(before) => (before.need.clone(), before.peer.clone()),
-                Err(_) => (need.clone(), peer.clone()),
+                Some(before) => (before.need.clone(), before.peer.bitmap()),
+                None => (need.clone(), peer.clone()),
             };
             let fresh = &need - &was_needed;
             let gone = &was_needed - &need;
@@ -287,17 +212,12 @@ impl Index {
 
             // whoever begins or ceases to have it for a peer may see its members come or go
             let reached = &peer ^ &was_peer;
-            if !reached.is_empty() {
-                let mut members = record.members.bitmap();
-                if let Some(moved) = moved {
-                    members |= &moved.removed;
-                }
-                note(&mut candidates.reached, &members, &reached);
-            }
+            let removed = moved.into_iter().flat_map(|moved| &moved.removed);
+            candidates.add(record.members.iter().chain(removed), &reached);
             // and whoever keeps it as one sees those that come and go there
             if let Some(moved) = moved {
                 let both = &moved.added | &moved.removed;
-                note(&mut candidates.reached, &both, &(&peer | &was_peer));
+                candidates.add(&both, &(&peer | &was_peer));
                 let ids = |set: &RoaringBitmap| -> BTreeSet<_> {
                     set.iter().map(|p| self.profiles[p].id).collect()
                 };
@@ -312,26 +232,11 @@ impl Index {
             send(&mut out.groups, fresh, || Change::Group(self.group(group)));
             send(&mut out.gone_groups, gone, || Change::RemoveGroup(record.id));
         }
-        candidates.known.clone_from(&candidates.reached);
         for (profile, was) in &self.journal.profiles {
-            let local = self.profiles[*profile].local.bitmap() ^ &was.local;
-            note(&mut candidates.known, &RoaringBitmap::from([*profile]), &local);
+            let local = self.profiles[*profile].local.bitmap() ^ was.local.bitmap();
+            candidates.add([*profile], &local);
         }
         candidates
-    }
-
-    fn emit_profiles(
-        &self,
-        before: &Before<'_>,
-        candidates: &Map<u32, RoaringBitmap>,
-        out: &mut Out,
-    ) {
-        for (profile, nodes) in sorted(candidates) {
-            let record = &self.profiles[profile];
-            let (was, is) = (before.known(profile, nodes), self.known(profile, nodes));
-            send(&mut out.profiles, &is - &was, || Change::Profile((*record.content).clone()));
-            send(&mut out.gone_profiles, was - is, || Change::RemoveProfile(record.id));
-        }
     }
 
     /// Pods that the batch touched.
@@ -352,45 +257,13 @@ impl Index {
             let is_at = is.map(|(_, place)| self.endpoint_nodes(place)).unwrap_or_default();
             let same = was.map(|(pod, _)| pod.change()) == is.map(|(pod, _)| pod.change());
             if let Some((pod, _)) = was {
-                let news = || News::RemoveEndpoint(Arc::clone(pod));
-                send_pod(&mut out.gone_endpoints, &was_at - &is_at, news);
+                let nodes: Vec<u32> = (&was_at - &is_at).iter().collect();
+                out.gone_endpoints.write(&nodes, |out| wire::frame_endpoint_gone(out, pod.id()));
             }
             if let Some((pod, _)) = is {
                 let to = if same { is_at - was_at } else { is_at };
-                send_pod(&mut out.endpoints, to, || News::Endpoint(Arc::clone(pod)));
-            }
-        }
-    }
-
-    /// Pods that the batch did not touch, of profiles that come into reach of nodes or leave it.
-    fn emit_other_endpoints(
-        &self,
-        before: &Before<'_>,
-        candidates: &Map<u32, RoaringBitmap>,
-        out: &mut Out,
-    ) {
-        for (profile, nodes) in sorted(candidates) {
-            let was = before.reached(profile, Some(nodes));
-            let is = self.reached(profile, Some(nodes));
-            let (fresh, gone) = (Arc::new(&is - &was), Arc::new(was - is));
-            if fresh.is_empty() && gone.is_empty() {
-                continue;
-            }
-            for number in &self.profiles[profile].pods {
-                let Some(pod) = &self.pods[number] else {
-                    continue;
-                };
-                let Some(place) = pod.place else {
-                    continue;
-                };
-                if self.journal.pods.contains_key(&number) {
-                    continue;
-                }
-                // its own node has it in any case
-                let pod = || Arc::clone(pod);
-                send_elsewhere(&mut out.endpoints, &fresh, place, || News::Endpoint(pod()));
-                let news = || News::RemoveEndpoint(pod());
-                send_elsewhere(&mut out.gone_endpoints, &gone, place, news);
+                let nodes: Vec<u32> = to.iter().collect();
+                out.endpoints.write(&nodes, |out| out.extend_from_slice(pod.frame()));
             }
         }
     }
@@ -429,14 +302,6 @@ impl Index {
                 let change = || Change::RemovePolicy(record.key.clone());
                 send(&mut out.gone_policies, gone.clone(), change);
             }
-        }
-    }
-}
-
-fn note(to: &mut Map<u32, RoaringBitmap>, profiles: &RoaringBitmap, nodes: &RoaringBitmap) {
-    if !nodes.is_empty() {
-        for profile in profiles {
-            *to.entry(profile).or_default() |= nodes;
         }
     }
 }

@@ -95,7 +95,7 @@ impl GroupRecord {
     }
 
     pub(super) fn before(&self) -> GroupBefore {
-        GroupBefore { active: self.active.bitmap(), need: self.need(), peer: self.peer.bitmap() }
+        GroupBefore { active: self.active.bitmap(), need: self.need(), peer: self.peer.clone() }
     }
 }
 

@@ -8,6 +8,7 @@ use roaring::RoaringBitmap;
 use weir_policy::ids::PolicyKey;
 use weir_policy::world::{Node, PodKey};
 
+use super::counts::Counts;
 use super::pod::PodRecord;
 use super::policy::Served;
 use super::table::Map;
@@ -20,7 +21,7 @@ pub(super) struct GroupBefore {
     /// Where it is known at all.
     pub(super) need: RoaringBitmap,
     /// Where its members' addresses are known.
-    pub(super) peer: RoaringBitmap,
+    pub(super) peer: Counts,
 }
 
 /// Profiles that came to a group or left it.
@@ -35,7 +36,7 @@ pub(super) struct Members {
 pub(super) struct ProfileBefore {
     pub(super) groups: Vec<u32>,
     /// Nodes where its pods ran.
-    pub(super) local: RoaringBitmap,
+    pub(super) local: Counts,
 }
 
 /// The journal of one batch. While it is off, as before the source has synced, it keeps only what has to be swept.

@@ -38,7 +38,7 @@ pub(super) struct ProfileRecord {
 
 impl ProfileRecord {
     fn before(&self) -> ProfileBefore {
-        ProfileBefore { groups: self.groups.to_vec(), local: self.local.bitmap() }
+        ProfileBefore { groups: self.groups.to_vec(), local: self.local.clone() }
     }
 }
 
@@ -130,6 +130,11 @@ impl Index {
             let frames = iter::once(&*record.frame).chain(pods.map(|pod| pod.frame()));
             encoder.pieces(frames, |frame, out| out.extend_from_slice(frame))
         })
+    }
+
+    /// What [`Self::profile_encoded`] has made, if it has.
+    pub(super) fn profile_if_encoded(&self, number: u32) -> Option<&[Bytes]> {
+        self.profiles[number].encoded.get().map(|pieces| &**pieces)
     }
 
     /// A pod of a profile came, went or changed.
