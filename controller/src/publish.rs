@@ -1,6 +1,6 @@
 //! The one task that owns the index: events in, batches out to the streams that follow.
 //!
-//! Each change is encoded once and shared by every stream that needs it: what waits for a stream are numbers of changes.
+//! What several streams need is encoded once and shared: what waits for a stream are numbers of pieces of the batch.
 //! A stream that does not keep up loses its queue and takes a fresh snapshot when it can, so that it holds up nobody and
 //! costs no memory meanwhile.
 
@@ -46,10 +46,10 @@ const MAX_DELTA: usize = MAX_TO_AGENT / 2;
 #[derive(Clone, Debug)]
 pub struct Delta {
     pub revision: u64,
-    /// What the batch has for anybody: frames of encoded changes.
+    /// What the batch has for anybody: pieces, each of one or more frames of changes.
     all: Arc<Vec<Bytes>>,
     /// Which of these are for this node.
-    mine: Runs,
+    mine: Picks,
 }
 
 impl Delta {
@@ -64,9 +64,9 @@ impl Delta {
 /// that it touches. A list of references for each would take a thousand times 64 KiB when a policy brings a thousand
 /// peers to a thousand nodes, and as much for each batch that waits for somebody who does not read.
 #[derive(Clone, Debug, Default)]
-struct Runs(SmallVec<[Range<usize>; 2]>);
+struct Picks(SmallVec<[Range<usize>; 2]>);
 
-impl Runs {
+impl Picks {
     /// Adds numbers above all that there are.
     fn push(&mut self, numbers: Range<usize>) {
         match self.0.last_mut() {
@@ -289,7 +289,7 @@ impl Hub {
 
     fn send(&mut self, output: Output) {
         let mut all = Vec::new();
-        let mut batches: BTreeMap<u32, (usize, Runs)> = BTreeMap::new();
+        let mut batches: BTreeMap<u32, (usize, Picks)> = BTreeMap::new();
         for delivery in &output.deliveries {
             let nodes = &delivery.nodes & &self.following;
             if nodes.is_empty() {
@@ -492,7 +492,7 @@ mod tests {
         fn a_delta_gives_what_was_picked(
             news in vec((any::<bool>(), vec(vec(vec(any::<u8>(), 0..9), 1..4), 1..3)), 0..100),
         ) {
-            let (mut all, mut mine, mut wanted) = (Vec::new(), Runs::default(), Vec::new());
+            let (mut all, mut mine, mut wanted) = (Vec::new(), Picks::default(), Vec::new());
             for (is_mine, pieces) in &news {
                 if *is_mine {
                     mine.push(all.len()..all.len() + pieces.len());

@@ -121,12 +121,21 @@ fn gone(out: &mut Vec<u8>, id: &[u8]) {
 
 /// Appends for each endpoint among `frames` that it is gone.
 pub fn frame_endpoints_gone(out: &mut Vec<u8>, mut frames: &[u8]) {
+    const ENDPOINT: u8 = (9 << 3 | LENGTH) as u8;
+    const ID: u8 = (1 << 3 | LENGTH) as u8;
     while !frames.is_empty() {
         let (length, rest) = take_varint(frames);
         let Some((change, rest)) = split(rest, length) else {
             return;
         };
         frames = rest;
+        // nearly all of them: with lengths of one byte
+        if let [ENDPOINT, ..0x80, ID, length @ ..0x80, rest @ ..] = change
+            && let Some(id) = rest.get(..usize::from(*length))
+        {
+            gone(out, id);
+            continue;
+        }
         let (kind, fields) = take_varint(change);
         if kind == 9 << 3 | LENGTH {
             gone(out, text_of(take_varint(fields).1, 1));

@@ -12,7 +12,7 @@ use weir_policy::state::{Change, NodeInfo};
 use super::counts::Counts;
 use super::journal::{GroupBefore, Journal, ProfileBefore};
 use super::pod::{Place, PodRecord};
-use super::reach::{Candidates, Runs};
+use super::reach::{Candidates, Frames};
 use super::table::Map;
 use super::{Index, NodeSet};
 
@@ -74,14 +74,14 @@ pub struct Output {
 #[derive(Default)]
 pub(super) struct Out {
     nodes: Vec<Delivery>,
-    pub(super) profiles: Runs,
+    pub(super) profiles: Frames,
     groups: Vec<Delivery>,
-    pub(super) endpoints: Runs,
+    pub(super) endpoints: Frames,
     policies: Vec<Delivery>,
     gone_policies: Vec<Delivery>,
-    pub(super) gone_endpoints: Runs,
+    pub(super) gone_endpoints: Frames,
     gone_groups: Vec<Delivery>,
-    pub(super) gone_profiles: Runs,
+    pub(super) gone_profiles: Frames,
 }
 
 fn send(to: &mut Vec<Delivery>, nodes: RoaringBitmap, change: impl FnOnce() -> Change) {

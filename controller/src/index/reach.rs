@@ -58,10 +58,10 @@ const RECENT: usize = 8;
 
 /// Frames, and the nodes that they are for. What is for the same nodes is one delivery, where these come again soon.
 #[derive(Debug, Default)]
-pub(super) struct Runs(Vec<Run>);
+pub(super) struct Frames(Vec<ForNodes>);
 
 #[derive(Debug)]
-struct Run {
+struct ForNodes {
     /// Sorted.
     nodes: Vec<u32>,
     /// What is there already.
@@ -70,7 +70,7 @@ struct Run {
     written: Vec<u8>,
 }
 
-impl Runs {
+impl Frames {
     /// For no nodes it is nothing.
     pub(super) fn write(&mut self, nodes: &[u32], write: impl FnOnce(&mut Vec<u8>)) {
         if !nodes.is_empty() {
@@ -85,21 +85,23 @@ impl Runs {
     }
 
     /// The last one is the one that was wanted last.
-    fn of(&mut self, nodes: &[u32]) -> &mut Run {
+    fn of(&mut self, nodes: &[u32]) -> &mut ForNodes {
         let recent = self.0.len().saturating_sub(RECENT);
         let last = self.0.len().saturating_sub(1);
-        match self.0[recent..].iter().rposition(|run| run.nodes == nodes) {
+        match self.0[recent..].iter().rposition(|known| known.nodes == nodes) {
             Some(at) => self.0.swap(recent + at, last),
-            None => {
-                self.0.push(Run { nodes: nodes.to_vec(), pieces: Vec::new(), written: Vec::new() })
-            }
+            None => self.0.push(ForNodes {
+                nodes: nodes.to_vec(),
+                pieces: Vec::new(),
+                written: Vec::new(),
+            }),
         }
         let last = self.0.len() - 1;
         &mut self.0[last]
     }
 
     pub(super) fn end(self) -> impl Iterator<Item = Delivery> {
-        self.0.into_iter().map(|Run { nodes, mut pieces, written }| {
+        self.0.into_iter().map(|ForNodes { nodes, mut pieces, written }| {
             if !written.is_empty() {
                 pieces.push(written.into());
             }
