@@ -71,7 +71,8 @@ struct State {
     tokens: HashMap<String, Value>,
     requests: Vec<String>,
     /// How often a list or a watch was told that its version is too old.
-    expired: usize,
+    /// Resources, once for each time.
+    expired: Vec<String>,
 }
 
 impl State {
@@ -243,9 +244,9 @@ impl FakeApi {
         self.shared.state.lock().unwrap().faults.push_back((part.to_owned(), fault));
     }
 
-    /// How often somebody was told that what he would go on from is forgotten (410).
-    pub(crate) fn expired(&self) -> usize {
-        self.shared.state.lock().unwrap().expired
+    /// Of which resources somebody was told that what he would go on from is forgotten (410).
+    pub(crate) fn expired(&self) -> Vec<String> {
+        self.shared.state.lock().unwrap().expired.clone()
     }
 
     pub(crate) fn faults_left(&self) -> usize {
@@ -608,7 +609,7 @@ fn list(shared: &Shared, collection: &Place, query: &HashMap<&str, &str>) -> Res
         None => (0_usize, state.version),
     };
     if version < state.compacted {
-        state.expired += 1;
+        state.expired.push(collection.resource.clone());
         return status(410, "Expired", "the provided continue parameter is too old");
     }
     let limit = query.get("limit").map_or(usize::MAX, |l| l.parse().unwrap());
@@ -645,7 +646,9 @@ fn watching(shared: &Arc<Shared>, collection: Place, from: u64) -> Response<Body
             let (lines, gone) = {
                 let mut state = watch.shared.state.lock().unwrap();
                 let gone = watch.at < state.compacted;
-                state.expired += usize::from(gone);
+                if gone {
+                    state.expired.push(watch.collection.resource.clone());
+                }
                 let new = state
                     .history
                     .iter()
