@@ -249,6 +249,19 @@ mod cases {
         assert_eq!(changes(&index.apply([deleted("a", "")])), [""; 0]);
     }
 
+    /// A pod of the host's network that waits for a node and an address, told twice and then changed.
+    #[test]
+    fn a_pod_that_has_nothing_yet() {
+        let waiting =
+            Pod { host_network: true, addresses: Vec::new(), ..pod("a", "u1", "", "::1") };
+        let mut index = synced([waiting.clone()]);
+        assert_eq!(changes(&index.apply([Event::PodApplied(waiting.clone())])), [""; 0]);
+        let placed = Pod { node: "n1".into(), ..waiting };
+        assert_eq!(changes(&index.apply([Event::PodApplied(placed)])), [""; 0]);
+        assert_eq!(changes(&index.apply([deleted("a", "u1")])), [""; 0]);
+        assert_eq!(index.sizes().pods, 0);
+    }
+
     #[test]
     fn late_deletions_of_policies_too() {
         let object = |uid: &str| {

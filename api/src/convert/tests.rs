@@ -242,6 +242,25 @@ proptest! {
     }
 }
 
+/// As of a pod of the host's network that waits for a node: nothing comes after the name.
+#[test]
+fn texts_that_an_endpoint_does_not_have() {
+    let nothing = EndpointParts {
+        id: "",
+        namespace: "",
+        name: "",
+        node: "",
+        addresses: &[],
+        mac: None,
+        profile: ProfileId(0),
+    };
+    let named = EndpointParts { id: "u", namespace: "shop", name: "db", ..nothing.clone() };
+    for (parts, wanted) in [(nothing, ["", "", ""]), (named, ["u", "db", ""])] {
+        let frame = EndpointFrame::new(&parts);
+        assert_eq!([frame.id(), frame.name(), frame.node()], wanted);
+    }
+}
+
 fn sample() -> Policy {
     Policy {
         key: PolicyKey::network_policy("shop", "db"),

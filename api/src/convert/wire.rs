@@ -82,7 +82,7 @@ impl EndpointFrame {
 
 /// The text of one of an endpoint's first four fields. Fields are in order, and an empty one is not there.
 fn text_of(mut fields: &[u8], field: u64) -> &[u8] {
-    loop {
+    while !fields.is_empty() {
         let (tag, rest) = take_varint(fields);
         let (length, rest) = take_varint(rest);
         let Some((text, rest)) = split(rest, length) else {
@@ -91,9 +91,10 @@ fn text_of(mut fields: &[u8], field: u64) -> &[u8] {
         match (tag >> 3).cmp(&field) {
             Ordering::Less => fields = rest,
             Ordering::Equal => return text,
-            Ordering::Greater => return &[],
+            Ordering::Greater => break,
         }
     }
+    &[]
 }
 
 /// Appends an endpoint's change, with its length before it.
