@@ -57,7 +57,6 @@ use group::Groups;
 use intern::Interner;
 use journal::Journal;
 use namespace::Namespaces;
-
 use policy::PolicyRecord;
 use profile::Profiles;
 use set::Set;
@@ -109,7 +108,7 @@ pub struct Index {
     policies: Slots<Option<PolicyRecord>>,
     /// Of the keys in the tables of each namespace.
     hasher: Hasher,
-    /// Borrowed for the time of one snapshot.
+    /// Borrowed for the time of one snapshot, or of what one batch sends.
     encoder: RefCell<Encoder>,
     journal: Journal,
 }

@@ -221,7 +221,7 @@ pub fn metrics(
             ("weir_controller_deltas", "Deltas handed to streams", &counters.deltas_sent),
             (
                 "weir_controller_encoded_changes",
-                "Changes encoded, once each",
+                "Changes made ready for streams, once for each set of nodes",
                 &counters.changes_encoded,
             ),
             ("weir_controller_encoded_bytes", "Bytes of these", &counters.bytes_encoded),

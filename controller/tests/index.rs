@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use weir_api::convert::{change_from_bytes, frames};
 use weir_controller::event::Event;
-use weir_controller::index::{Index, Output};
+use weir_controller::index::{Delivery, Index, Output};
 use weir_policy::compile::node_state;
 use weir_policy::state::NodeState;
 use weir_policy::strategy::{self, Mutation, NODES};
@@ -80,6 +80,9 @@ impl Agents {
 
     /// What each was sent changes something there, and all of it.
     fn take(&mut self, output: &Output) {
+        for Delivery { news, nodes } in &output.deliveries {
+            assert!(!news.to_changes().is_empty() && !nodes.is_empty(), "{news:?} to {nodes:?}");
+        }
         for (number, state) in &mut self.0 {
             for delivery in output.deliveries.iter().filter(|d| d.nodes.contains(*number)) {
                 for change in delivery.news.to_changes() {

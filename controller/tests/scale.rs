@@ -1,12 +1,13 @@
-//! Three nodes, 1,000 policies, 3,000 pods: what an event costs is what it changes.
+//! What an event costs is what it changes: three nodes, 1,000 policies, 3,000 pods, or one profile of 6,000.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the rig is a failure of the test")]
 
 use serde_json::json;
+use weir_api::convert::{change_from_bytes, frames};
 use weir_controller::event::Event;
 use weir_controller::index::{Index, Output};
 use weir_policy::k8s::{self, Object};
-use weir_policy::state::Change;
+use weir_policy::state::{Change, NodeState};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -129,4 +130,53 @@ fn an_event_costs_what_it_changes() {
     let n2 = &counts(&mut index, &output)[1];
     // its tier differs from that of the others with app=a8, so that its profile is new
     assert_eq!(n2, &["profile", "members", "endpoint"]);
+}
+
+/// A profile whose frames are more than one piece, on nodes that run some of its pods and on one that runs none.
+#[test]
+fn a_large_profile_comes_and_goes() {
+    const PODS: usize = 6_000;
+    let pod = |name: &str, app: &str, node: &str, number: usize| {
+        event(json!({
+            "kind": "Pod",
+            "metadata": {"namespace": "ns0", "name": name, "labels": {"app": app}},
+            "spec": {"nodeName": node},
+            "status": {"podIPs": [{"ip": format!("10.0.{}.{}", number / 250, number % 250)}]},
+        }))
+    };
+    let mut index = Index::new();
+    let large = (0..PODS).map(|n| pod(&format!("web-6d4f9c7b8-{n}"), "web", NODES[n % 2], n));
+    let probes =
+        NODES.iter().zip(PODS..).map(|(node, n)| pod(&format!("probe-{node}"), "probe", node, n));
+    index.apply(large.chain(probes).chain([Event::Synced]));
+    let numbers = NODES.map(|node| index.node_number(node));
+    let snapshot = |index: &Index, number: u32| {
+        let mut state = NodeState::default();
+        let changes = index.snapshot(number).into_iter().flat_map(frames);
+        state.apply(changes.map(|bytes| change_from_bytes(&bytes).unwrap()));
+        state
+    };
+    let mut states = numbers.map(|number| snapshot(&index, number));
+    let app = |app: &str| json!({"matchLabels": {"app": app}});
+    let key = weir_policy::ids::PolicyKey::network_policy("ns0", "p");
+    // twice: what is kept after the first time, and a pod more in between
+    for round in 0..2 {
+        let applied = policy(0, "p", app("probe"), json!({"podSelector": app("web")}));
+        let deleted = Event::PolicyDeleted { key: key.clone(), uid: "".into() };
+        let more = pod(&format!("more-{round}"), "web", "n3", PODS + 3 + round);
+        for (event, endpoints) in [(applied, PODS), (deleted, 0), (more, 0)] {
+            let output = index.apply([event]);
+            // not one for each of the pods
+            assert!(output.deliveries.len() < 20, "{}", output.deliveries.len());
+            for (number, state) in numbers.iter().zip(&mut states) {
+                let mine = output.deliveries.iter().filter(|d| d.nodes.contains(*number));
+                for change in mine.flat_map(|d| d.news.to_changes()) {
+                    assert!(!state.apply([change.clone()]).is_empty(), "{change:?}");
+                }
+                assert!(state.endpoints.len() >= endpoints);
+                assert_eq!(*state, snapshot(&index, *number));
+                assert_eq!(*state, index.state(*number));
+            }
+        }
+    }
 }

@@ -179,15 +179,7 @@ proptest! {
                 }
                 Change::Endpoint(e) => {
                     let addresses: Vec<IpAddr> = e.addresses.iter().copied().collect();
-                    let frame = EndpointFrame::new(&EndpointParts {
-                        id: &e.id.0,
-                        namespace: &e.namespace,
-                        name: &e.name,
-                        node: &e.node,
-                        addresses: &addresses,
-                        mac: e.mac,
-                        profile: e.profile,
-                    });
+                    let frame = EndpointFrame::new(&EndpointParts::of(e, &addresses));
                     prop_assert_eq!(frame.id(), &*e.id.0);
                     prop_assert_eq!((frame.name(), frame.node()), (&*e.name, &*e.node));
                     prop_assert_eq!(frame.change(), &*change_to_bytes(change));

@@ -29,6 +29,14 @@ pub struct EndpointParts<'a> {
     pub profile: ProfileId,
 }
 
+impl<'a> EndpointParts<'a> {
+    /// Of an endpoint and its addresses in a row.
+    pub fn of(endpoint: &'a Endpoint, addresses: &'a [IpAddr]) -> Self {
+        let Endpoint { id, namespace, name, node, addresses: _, mac, profile } = endpoint;
+        Self { id: &id.0, namespace, name, node, addresses, mac: *mac, profile: *profile }
+    }
+}
+
 /// An endpoint's change with its length before it. It is the smallest form of an endpoint, so that its texts are read here
 /// rather than kept once more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,17 +138,16 @@ pub fn frame_endpoints_gone(out: &mut Vec<u8>, mut frames: &[u8]) {
             return;
         };
         frames = rest;
-        // nearly all of them: with lengths of one byte
-        if let [ENDPOINT, ..0x80, ID, length @ ..0x80, rest @ ..] = change
-            && let Some(id) = rest.get(..usize::from(*length))
-        {
-            gone(out, id);
+        let [ENDPOINT, endpoint @ ..] = change else {
             continue;
-        }
-        let (kind, fields) = take_varint(change);
-        if kind == 9 << 3 | LENGTH {
-            gone(out, text_of(take_varint(fields).1, 1));
-        }
+        };
+        let fields = take_varint(endpoint).1;
+        let id = match fields {
+            // nearly all of them: a length of one byte
+            [ID, length @ ..0x80, rest @ ..] => rest.get(..usize::from(*length)),
+            _ => Some(text_of(fields, 1)),
+        };
+        gone(out, id.unwrap_or_default());
     }
 }
 
@@ -197,16 +204,7 @@ pub(super) fn change(out: &mut Vec<u8>, change: &Change) {
 
 fn endpoint(out: &mut Vec<u8>, e: &Endpoint) {
     let addresses: Vec<IpAddr> = e.addresses.iter().copied().collect();
-    let parts = EndpointParts {
-        id: &e.id.0,
-        namespace: &e.namespace,
-        name: &e.name,
-        node: &e.node,
-        addresses: &addresses,
-        mac: e.mac,
-        profile: e.profile,
-    };
-    message(out, 9, |out| endpoint_fields(out, &parts));
+    message(out, 9, |out| endpoint_fields(out, &EndpointParts::of(e, &addresses)));
 }
 
 fn remove_endpoint(out: &mut Vec<u8>, id: &[u8]) {

@@ -12,11 +12,11 @@ use weir_policy::state::{Change, NodeInfo};
 use super::counts::Counts;
 use super::journal::{GroupBefore, Journal, ProfileBefore};
 use super::pod::{Place, PodRecord};
-use super::reach::{Candidates, Frames};
+use super::reach::{Candidates, Parcels};
 use super::table::Map;
 use super::{Index, NodeSet};
 
-/// What one delivery says: one change or many.
+/// What one delivery says: one change or many, never none.
 #[derive(Clone, Debug)]
 pub enum News {
     Change(Change),
@@ -74,14 +74,14 @@ pub struct Output {
 #[derive(Default)]
 pub(super) struct Out {
     nodes: Vec<Delivery>,
-    pub(super) profiles: Frames,
+    pub(super) profiles: Parcels,
     groups: Vec<Delivery>,
-    pub(super) endpoints: Frames,
+    pub(super) endpoints: Parcels,
     policies: Vec<Delivery>,
     gone_policies: Vec<Delivery>,
-    pub(super) gone_endpoints: Frames,
+    pub(super) gone_endpoints: Parcels,
     gone_groups: Vec<Delivery>,
-    pub(super) gone_profiles: Frames,
+    pub(super) gone_profiles: Parcels,
 }
 
 fn send(to: &mut Vec<Delivery>, nodes: RoaringBitmap, change: impl FnOnce() -> Change) {

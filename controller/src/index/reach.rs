@@ -1,7 +1,10 @@
 //! Profiles and their endpoints: to which nodes they come with a batch, and from which they go.
 //!
 //! Where one policy names a thousand peers for ten nodes, what is to be sent lies there as bytes, and what takes time is to
-//! touch each of the thousand. So it goes by profile, and pods are looked at only where one of them is a node's own.
+//! touch each of the thousand. So it goes by profile. Pods are looked at one by one where one of them is a node's own, where
+//! the batch touched one, and where their bytes are not kept yet.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -11,6 +14,7 @@ use super::Index;
 use super::counts::{Counts, ascending};
 use super::emit::{Before, Delivery, News, Out};
 use super::encode::Encoder;
+use super::marks::Marks;
 use super::pod::PodRecord;
 use super::profile::ProfileRecord;
 
@@ -33,19 +37,18 @@ impl Candidates {
         self.nodes.push(nodes.iter().collect());
     }
 
-    /// Profile by profile, with all nodes of each.
-    fn each(mut self, mut f: impl FnMut(u32, &[u32])) {
+    /// Profile by profile, with all nodes of each. The numbers of nodes are below `end`.
+    fn each(mut self, end: u32, mut f: impl FnMut(u32, &[u32])) {
         self.profiles.sort_unstable();
-        let mut union = Vec::new();
         for same in self.profiles.chunk_by(|(a, _), (b, _)| a == b) {
             match same {
                 [(profile, at)] => f(*profile, &self.nodes[*at]),
                 [(profile, _), ..] => {
-                    union.clear();
-                    union.extend(same.iter().flat_map(|(_, at)| &self.nodes[*at]));
-                    union.sort_unstable();
-                    union.dedup();
-                    f(*profile, &union);
+                    let mut union = Marks::new(end);
+                    for node in same.iter().flat_map(|(_, at)| &self.nodes[*at]) {
+                        union.insert(*node);
+                    }
+                    f(*profile, &union.iter().collect::<Vec<_>>());
                 }
                 [] => {}
             }
@@ -56,12 +59,12 @@ impl Candidates {
 /// How many sets of nodes are looked at before one is taken for new.
 const RECENT: usize = 8;
 
-/// Frames, and the nodes that they are for. What is for the same nodes is one delivery, where these come again soon.
+/// Parcels, and the nodes that they are for. What is for the same nodes is one delivery, where these come again soon.
 #[derive(Debug, Default)]
-pub(super) struct Frames(Vec<ForNodes>);
+pub(super) struct Parcels(Vec<Parcel>);
 
 #[derive(Debug)]
-struct ForNodes {
+struct Parcel {
     /// Sorted.
     nodes: Vec<u32>,
     /// What is there already.
@@ -70,7 +73,7 @@ struct ForNodes {
     written: Vec<u8>,
 }
 
-impl Frames {
+impl Parcels {
     /// For no nodes it is nothing.
     pub(super) fn write(&mut self, nodes: &[u32], write: impl FnOnce(&mut Vec<u8>)) {
         if !nodes.is_empty() {
@@ -85,12 +88,12 @@ impl Frames {
     }
 
     /// The last one is the one that was wanted last.
-    fn of(&mut self, nodes: &[u32]) -> &mut ForNodes {
+    fn of(&mut self, nodes: &[u32]) -> &mut Parcel {
         let recent = self.0.len().saturating_sub(RECENT);
         let last = self.0.len().saturating_sub(1);
         match self.0[recent..].iter().rposition(|known| known.nodes == nodes) {
             Some(at) => self.0.swap(recent + at, last),
-            None => self.0.push(ForNodes {
+            None => self.0.push(Parcel {
                 nodes: nodes.to_vec(),
                 pieces: Vec::new(),
                 written: Vec::new(),
@@ -101,7 +104,7 @@ impl Frames {
     }
 
     pub(super) fn end(self) -> impl Iterator<Item = Delivery> {
-        self.0.into_iter().map(|ForNodes { nodes, mut pieces, written }| {
+        self.0.into_iter().map(|Parcel { nodes, mut pieces, written }| {
             if !written.is_empty() {
                 pieces.push(written.into());
             }
@@ -120,12 +123,12 @@ const BITS: u32 = 15;
 /// These bits by node, for one profile after the other. Above them is the number of the profile's turn: what is left of an
 /// earlier one counts for nothing, and nothing has to be cleared.
 #[derive(Debug)]
-struct Marks {
+struct Ties {
     of: Vec<u32>,
     turn: u32,
 }
 
-impl Marks {
+impl Ties {
     /// Of nodes whose numbers are below `end`.
     fn new(end: u32) -> Self {
         Self { of: vec![0; end as usize], turn: 0 }
@@ -139,7 +142,7 @@ impl Marks {
         }
     }
 
-    /// Marks nodes that are counted: at least those of `wanted`.
+    /// Ties nodes that are counted: at least those of `wanted`.
     fn add(&mut self, counts: &Counts, wanted: &[u32], bits: u32) {
         let turn = self.turn;
         counts.each_of(wanted, |node| {
@@ -181,11 +184,11 @@ impl Moves {
     }
 
     /// `touched`: the batch touched a pod that the profile has now.
-    fn add(&mut self, node: u32, marks: u32, touched: bool) {
-        let was_known = marks & (WAS_LOCAL | WAS_REACHED) != 0;
-        let is_known = marks & (IS_LOCAL | IS_REACHED) != 0;
-        let comes = marks & (WAS_REACHED | IS_REACHED) == IS_REACHED;
-        let goes = marks & (WAS_REACHED | IS_REACHED) == WAS_REACHED;
+    fn add(&mut self, node: u32, ties: u32, touched: bool) {
+        let was_known = ties & (WAS_LOCAL | WAS_REACHED) != 0;
+        let is_known = ties & (IS_LOCAL | IS_REACHED) != 0;
+        let comes = ties & (WAS_REACHED | IS_REACHED) == IS_REACHED;
+        let goes = ties & (WAS_REACHED | IS_REACHED) == WAS_REACHED;
         if comes && !was_known && !touched {
             self.whole.push(node);
             return;
@@ -196,7 +199,7 @@ impl Moves {
         if comes {
             self.endpoints.push(node);
         }
-        if goes && marks & IS_LOCAL == 0 && !touched {
+        if goes && ties & IS_LOCAL == 0 && !touched {
             self.gone_whole.push(node);
         } else if goes {
             self.gone_endpoints.push(node);
@@ -210,48 +213,51 @@ impl Moves {
 impl Index {
     /// Profiles that come to nodes or go, and the endpoints of these that the batch did not touch.
     pub(super) fn emit_profiles(&self, before: &Before<'_>, candidates: Candidates, out: &mut Out) {
+        if candidates.profiles.is_empty() {
+            return;
+        }
         let touched = self.journal.pods.keys().filter_map(|pod| self.pods[*pod].as_ref()?.place);
         let mut touched: Vec<u32> = touched.map(|place| place.profile).collect();
         touched.sort_unstable();
         let encoder = &mut *self.encoder.borrow_mut();
-        let mut marks = Marks::new(self.nodes.end());
+        let mut ties = Ties::new(self.nodes.end());
         let mut moves = Moves::default();
-        candidates.each(|profile, nodes| {
-            self.mark(before, profile, nodes, &mut marks);
+        candidates.each(self.nodes.end(), |profile, nodes| {
+            self.mark(before, profile, nodes, &mut ties);
             let touched = touched.binary_search(&profile).is_ok();
             moves.clear();
             for node in nodes {
-                moves.add(*node, marks.get(*node), touched);
+                moves.add(*node, ties.get(*node), touched);
             }
             self.emit_profile(profile, &moves, encoder, out);
         });
     }
 
     /// What each of `nodes` had to do with a profile, and what it has now.
-    fn mark(&self, before: &Before<'_>, profile: u32, nodes: &[u32], marks: &mut Marks) {
-        marks.next();
+    fn mark(&self, before: &Before<'_>, profile: u32, nodes: &[u32], ties: &mut Ties) {
+        ties.next();
         let record = &self.profiles[profile];
         let Some(was) = before.profile(profile) else {
-            marks.add(&record.local, nodes, WAS_LOCAL | IS_LOCAL);
+            ties.add(&record.local, nodes, WAS_LOCAL | IS_LOCAL);
             for group in &record.groups {
                 let peer = &self.groups[*group].peer;
                 match before.group(*group) {
                     Some(was) => {
-                        marks.add(&was.peer, nodes, WAS_REACHED);
-                        marks.add(peer, nodes, IS_REACHED);
+                        ties.add(&was.peer, nodes, WAS_REACHED);
+                        ties.add(peer, nodes, IS_REACHED);
                     }
-                    None => marks.add(peer, nodes, WAS_REACHED | IS_REACHED),
+                    None => ties.add(peer, nodes, WAS_REACHED | IS_REACHED),
                 }
             }
             return;
         };
-        marks.add(&was.local, nodes, WAS_LOCAL);
-        marks.add(&record.local, nodes, IS_LOCAL);
+        ties.add(&was.local, nodes, WAS_LOCAL);
+        ties.add(&record.local, nodes, IS_LOCAL);
         for group in &was.groups {
-            marks.add(before.peer(*group), nodes, WAS_REACHED);
+            ties.add(before.peer(*group), nodes, WAS_REACHED);
         }
         for group in &record.groups {
-            marks.add(&self.groups[*group].peer, nodes, IS_REACHED);
+            ties.add(&self.groups[*group].peer, nodes, IS_REACHED);
         }
     }
 
@@ -264,18 +270,22 @@ impl Index {
         self.each_elsewhere(record, &moves.endpoints, |nodes, pod| {
             out.endpoints.write(nodes, |out| out.extend_from_slice(pod.frame()));
         });
-        out.gone_endpoints.write(&moves.gone_whole, |out| match self.profile_if_encoded(profile) {
-            Some(pieces) => {
-                for frames in pieces {
-                    wire::frame_endpoints_gone(out, frames);
+        // a profile without pods has nothing that could go
+        if !record.pods.is_empty() {
+            let encoded = self.profile_if_encoded(profile);
+            out.gone_endpoints.write(&moves.gone_whole, |out| match encoded {
+                Some(pieces) => {
+                    for frames in pieces {
+                        wire::frame_endpoints_gone(out, frames);
+                    }
                 }
-            }
-            None => {
-                for pod in record.pods.iter().filter_map(|n| self.pods[n].as_ref()) {
-                    wire::frame_endpoint_gone(out, pod.id());
+                None => {
+                    for pod in record.pods.iter().filter_map(|n| self.pods[n].as_ref()) {
+                        wire::frame_endpoint_gone(out, pod.id());
+                    }
                 }
-            }
-        });
+            });
+        }
         self.each_elsewhere(record, &moves.gone_endpoints, |nodes, pod| {
             out.gone_endpoints.write(nodes, |out| wire::frame_endpoint_gone(out, pod.id()));
         });
@@ -294,17 +304,23 @@ impl Index {
         if nodes.is_empty() {
             return;
         }
-        for number in &record.pods {
-            if self.journal.pods.contains_key(&number) {
-                continue;
-            }
-            let Some(pod) = &self.pods[number] else {
-                continue;
+        // by their own nodes, so that each set of others comes once, however many pods there are
+        let untouched = record.pods.iter().filter(|n| !self.journal.pods.contains_key(n));
+        let mut pods: Vec<(Option<usize>, &PodRecord)> = untouched
+            .filter_map(|number| {
+                let pod = self.pods[number].as_deref()?;
+                let own = pod.place.and_then(|place| place.node);
+                Some((own.and_then(|own| nodes.binary_search(&own).ok()), pod))
+            })
+            .collect();
+        pods.sort_by_key(|(own, _)| *own);
+        for same in pods.chunk_by(|(a, _), (b, _)| a == b) {
+            let others = match same {
+                [(Some(at), _), ..] => Cow::Owned([&nodes[..*at], &nodes[at + 1..]].concat()),
+                _ => Cow::Borrowed(nodes),
             };
-            let own = pod.place.and_then(|place| place.node);
-            match own.and_then(|own| nodes.binary_search(&own).ok()) {
-                None => f(nodes, pod),
-                Some(at) => f(&[&nodes[..at], &nodes[at + 1..]].concat(), pod),
+            for (_, pod) in same {
+                f(&others, pod);
             }
         }
     }

@@ -70,8 +70,7 @@ struct State {
     uninstalled: Vec<String>,
     tokens: HashMap<String, Value>,
     requests: Vec<String>,
-    /// How often a list or a watch was told that its version is too old.
-    /// Resources, once for each time.
+    /// Resources of which a list or a watch was told that its version is too old, once for each time.
     expired: Vec<String>,
 }
 
