@@ -499,8 +499,12 @@ mod tests {
                     wanted.extend(pieces.iter().flatten().cloned().map(Bytes::from));
                 }
                 // texts this short have a length of one byte
-                let frame = |text: &Vec<u8>| [&[u8::try_from(text.len()).unwrap()][..], text].concat();
-                all.extend(pieces.iter().map(|p| Bytes::from(p.iter().flat_map(frame).collect::<Vec<_>>())));
+                let frame = |text: &Vec<u8>| {
+                    let length = u8::try_from(text.len()).unwrap();
+                    [&[length][..], text].concat()
+                };
+                let piece = |texts: &Vec<Vec<u8>>| texts.iter().flat_map(frame).collect();
+                all.extend(pieces.iter().map(piece));
             }
             let picks: Vec<bool> = news.iter().map(|(is_mine, _)| *is_mine).collect();
             let starts = picks.iter().zip(std::iter::once(&false).chain(&picks));

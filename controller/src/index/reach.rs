@@ -59,7 +59,7 @@ impl Candidates {
 /// How many sets of nodes are looked at before one is taken for new.
 const RECENT: usize = 8;
 
-/// Parcels, and the nodes that they are for. What is for the same nodes is one delivery, where these come again soon.
+/// Frames, and the nodes that they are for. What is for the same nodes is one delivery, where these come again soon.
 #[derive(Debug, Default)]
 pub(super) struct Parcels(Vec<Parcel>);
 
@@ -142,19 +142,19 @@ impl Ties {
         }
     }
 
-    /// Ties nodes that are counted: at least those of `wanted`.
+    /// Notes nodes that are counted: at least those of `wanted`.
     fn add(&mut self, counts: &Counts, wanted: &[u32], bits: u32) {
         let turn = self.turn;
         counts.each_of(wanted, |node| {
-            let mark = &mut self.of[node as usize];
-            let kept = if *mark & !BITS == turn { *mark } else { turn };
-            *mark = kept | bits;
+            let ties = &mut self.of[node as usize];
+            let kept = if *ties & !BITS == turn { *ties } else { turn };
+            *ties = kept | bits;
         });
     }
 
     fn get(&self, node: u32) -> u32 {
-        let mark = self.of[node as usize];
-        if mark & !BITS == self.turn { mark & BITS } else { 0 }
+        let ties = self.of[node as usize];
+        if ties & !BITS == self.turn { ties & BITS } else { 0 }
     }
 }
 
